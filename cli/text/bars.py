@@ -1,0 +1,87 @@
+"""Memory as bars: one row for each stage, or for each run of stages that hold the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import click
+
+from cli.text.page import Page
+from constraints.memory.budget import MemoryReport, StageMemory
+from constraints.problem import GIB
+
+__all__ = ["memory_bars"]
+
+PARTS = (
+    ("parameters", "parameters", "█", "#", "blue"),
+    ("gradients", "gradients", "▓", "G", "cyan"),
+    ("optimizer", "optimizer", "▒", "O", "green"),
+    ("activations", "activations", "░", "a", "yellow"),
+    ("other", "other", "·", ".", "magenta"),
+)
+"""Component, its name, and how it is drawn with and without Unicode and in colour."""
+
+MOST_ROWS = 12
+
+
+def memory_bars(page: Page, memory: MemoryReport) -> None:
+    """The verdict with its interval, a bar for each run of alike stages against the budget, and the legend."""
+    colour = {"fits": "green", "borderline": "yellow"}.get(memory.verdict, "red")
+    page.entry(
+        "memory",
+        f"{click.style(memory.verdict, fg=colour)}: {memory.low_bytes / GIB:.1f} to {memory.high_bytes / GIB:.1f} GiB "
+        f"on the fullest stage, {memory.budget_bytes / GIB:.1f} usable",
+    )
+    rows = list(_runs(memory))
+    shown = rows if len(rows) <= MOST_ROWS else _selection(rows, memory)
+    names = [_name(first, last) for first, last, _ in shown]
+    pad = max(len(name) for name in names)
+    room = max(16, min(40, page.width - 10 - pad - 16))
+    for name, (_, _, stage) in zip(names, shown, strict=True):
+        mark = "  <- fullest" if stage.rank == memory.fullest.rank and len(rows) > 1 else ""
+        bar = _bar(page, stage, memory.budget_bytes, room)
+        page.raw("", f"{name.ljust(pad)} {bar} {stage.allocated_bytes / GIB:6.1f} GiB{mark}")
+    if len(shown) < len(rows):
+        page.raw("", f"({len(rows) - len(shown)} more kinds of stage, all lighter: --format json lists them)")
+    page.raw("", " ".join(f"{_ink(page, part)} {part[1]}" for part in PARTS))
+
+
+def _runs(memory: MemoryReport) -> Iterator[tuple[int, int, StageMemory]]:
+    """(first rank, last rank, stage) for each run of stages with the same components."""
+    for _, run in groupby(memory.stages, key=lambda stage: tuple(stage.components.items())):
+        stages = list(run)
+        yield stages[0].rank, stages[-1].rank, stages[0]
+
+
+def _selection(
+    rows: list[tuple[int, int, StageMemory]], memory: MemoryReport
+) -> list[tuple[int, int, StageMemory]]:
+    """First, last, and the fullest rows between, in order."""
+    by_size = sorted(rows, key=lambda row: -row[2].allocated_bytes)
+    kept = {id(row) for row in [rows[0], rows[-1], *by_size[: MOST_ROWS - 2]]}
+    return [row for row in rows if id(row) in kept]
+
+
+def _name(first: int, last: int) -> str:
+    return f"stage {first}" if first == last else f"stages {first}-{last}"
+
+
+def _ink(page: Page, part: tuple[str, str, str, str, str]) -> str:
+    return click.style(part[2] if page.unicode else part[3], fg=part[4])
+
+
+def _bar(page: Page, stage: StageMemory, budget: int, room: int) -> str:
+    """``room`` cells stand for the budget; a stage beyond it ends in ``>``."""
+    sizes = dict(stage.components)
+    known = {part[0]: sizes.get(part[0], 0) for part in PARTS[:-1]}
+    known["other"] = sum(sizes.values()) - sum(known.values())
+    cells, drawn, total = "", 0, 0
+    for part in PARTS:
+        total += known[part[0]]
+        end = min(room, round(room * total / budget))
+        if end > drawn:
+            cells += click.style((part[2] if page.unicode else part[3]) * (end - drawn), fg=part[4])
+            drawn = end
+    over = stage.allocated_bytes > budget
+    return "[" + cells + " " * (room - drawn) + (click.style(">", fg="red") if over else "]")

@@ -1,0 +1,323 @@
+"""Context parallelism: how the sequence is cut over cp ranks, and which exchange attention uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+from constraints.layout import Layout, Settings
+from constraints.problem import Problem
+from constraints.rule import Builder, Noticed, Rule, bridge, mcore, transformer_engine
+from models_catalog.schema import ModelSpec
+
+__all__ = ["RULES"]
+
+EXCHANGES = ("p2p", "all_gather", "a2a", "a2a+p2p")
+TE_CONTEXT = "attention/dot_product_attention/context_parallel.py"
+
+
+def _exchanges(settings: Settings) -> tuple[str, ...]:
+    """The exchanges that are named, one for all layers or one a layer; unset means p2p."""
+    given = settings.cp_comm_type
+    return given if isinstance(given, tuple) else (given or "p2p",)
+
+
+def _attention_layers(model: ModelSpec) -> Iterator[int]:
+    """Indices of the layers whose attention takes part; Mamba and gated delta net have exchanges of their own."""
+    if model.hybrid_override_pattern is not None:
+        main = model.hybrid_override_pattern.split("/")[0].replace("|", "")
+        return (i for i, symbol in enumerate(main) if symbol in "*D+")
+    return (i for i, kind in enumerate(model.layer_kinds) if kind.mixer == "attention")
+
+
+def _of_layer(exchanges: tuple[str, ...], layer: int) -> str:
+    return exchanges[layer] if layer < len(exchanges) else exchanges[-1]
+
+
+def _degenerate(exchange: str, sizes: tuple[int, ...] | None) -> str:
+    """What Transformer Engine makes of a2a+p2p when one of its two levels has a single rank."""
+    if exchange != "a2a+p2p" or sizes is None or len(sizes) != 2:
+        return exchange
+    return "p2p" if sizes[0] == 1 else "a2a" if sizes[1] == 1 else exchange
+
+
+def _is_allgather(exchange: str) -> bool:
+    return exchange.replace("_", "").lower() == "allgather"
+
+
+def _is_sparse(model: ModelSpec) -> bool:
+    return model.experimental_attention_variant == "dsa" or "D" in (model.hybrid_override_pattern or "")
+
+
+class ContextRule(Rule):
+    """Base of the rules that forbid some values of cp and read nothing else of the layout but switches."""
+
+    scope = ("cp",)
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        raise NotImplementedError
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return self.fault(problem, layout.settings, layout.cp) is None
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        model.allow("cp", lambda cp: self.fault(problem, problem.settings, cp) is None)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return self.fault(problem, layout.settings, layout.cp) or ""
+
+
+class SequenceInChunks(ContextRule):
+    """With cp > 1 the sequence is cut into 2*cp equal chunks, two a rank: seq mod (2*cp) = 0."""
+
+    id = "context.seq-2cp"
+    noticed = Noticed.CONFIG
+    source = bridge("training/config.py", "ConfigContainer.validate")
+    reads = ("seq_length",)
+    example = "sequence length 8200 with cp=8: 8200 mod 16 = 8"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        length = problem.seq_length
+        if cp == 1 or length % (2 * cp) == 0:
+            return None
+        return f"sequence length {length} over 2*cp = 2*{cp} = {2 * cp}: {length} mod {2 * cp} = {length % (2 * cp)}"
+
+
+class KnownExchange(ContextRule):
+    """cp_comm_type is p2p, all_gather, a2a or a2a+p2p, for all layers or in a list with one entry a layer.
+
+    The length is checked when the configuration is validated, the spelling in the first step. ``allgather`` without
+    the underscore is known to sparse attention (DSA) only.
+    """
+
+    id = "context.cp-comm-type"
+    noticed = Noticed.CONFIG
+    source = bridge("training/config.py", "ConfigContainer._validate_cp_comm_type")
+    reads = ("cp_comm_type", "num_layers")
+    example = "cp_comm_type=[p2p, p2p, p2p] for 32 layers"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        if cp == 1:
+            return None
+        given, layers = settings.cp_comm_type, problem.model.num_layers
+        if isinstance(given, tuple) and len(given) != layers:
+            return f"cp_comm_type has {len(given)} entries, the model {layers} layers (cp={cp})"
+        for exchange in _exchanges(settings):
+            if exchange not in EXCHANGES and not (_is_sparse(problem.model) and _is_allgather(exchange)):
+                return f"cp_comm_type={exchange} with cp={cp} is none of {', '.join(EXCHANGES)}"
+        return None
+
+
+class HeadsOverContext(Rule):
+    """An all-to-all exchange deals whole heads to cp ranks: (heads/tp) mod cp = 0 and max(groups/tp, 1) mod cp = 0.
+
+    Under a2a+p2p the first hierarchical size takes the place of cp. Multi-latent attention counts heads only.
+    """
+
+    id = "context.cp-a2a-heads"
+    noticed = Noticed.STEP
+    source = transformer_engine(TE_CONTEXT, "AttnFuncWithCPAndQKVOA2A.forward")
+    scope = ("tp", "cp")
+    reads = ("cp_comm_type", "num_attention_heads", "num_query_groups", "hierarchical_context_parallel_sizes")
+    example = "8 query groups with tp=2 cp=8 and cp_comm_type=a2a: 4 mod 8 = 4"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return layout.cp == 1 or self._fault(problem.model, layout) is None
+
+    def _fault(self, model: ModelSpec, layout: Layout) -> str | None:
+        direct, levels = _head_exchanges(model, layout.settings)
+        for ranks, what in [(layout.cp, f"cp={layout.cp}")] * direct + [(n, f"an a2a level of {n}") for n in levels]:
+            for name, count, floor in _head_counts(model):
+                each = max(count // layout.tp, floor)
+                if each % ranks:
+                    return f"{count} {name} / tp={layout.tp} over {what}: {each} mod {ranks} = {each % ranks}"
+        return None
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        direct, levels = _head_exchanges(problem.model, problem.settings)
+        a, x, when = model.arithmetic, model.x, model.above_one("cp")
+        for ranks in [x.cp] * direct + list(levels):
+            for _, count, floor in _head_counts(problem.model):
+                model.divides(ranks, a.maximum(a.floor_div(count, x.tp), floor), when=when)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"cp_comm_type={layout.settings.cp_comm_type}: {self._fault(problem.model, layout)}"
+
+
+def _head_exchanges(model: ModelSpec, settings: Settings) -> tuple[bool, tuple[int, ...]]:
+    """Whether some attention layer deals heads to all cp ranks, and to how many in a first level others do."""
+    exchanges, sizes = _exchanges(settings), settings.hierarchical_context_parallel_sizes
+    if not any(exchange.startswith("a2a") for exchange in exchanges):
+        return False, ()
+    used = {_of_layer(exchanges, layer) for layer in _attention_layers(model)}
+    levelled = "a2a+p2p" in used and sizes is not None and len(sizes) == 2 and sizes[0] > 0
+    return "a2a" in used, (sizes[0],) if levelled and sizes else ()
+
+
+def _head_counts(model: ModelSpec) -> list[tuple[str, int, int]]:
+    """Name, count, and least number on a rank of the heads that are dealt; scarce key/value heads are replicated."""
+    heads = [("attention heads", model.num_attention_heads, 0)]
+    return heads if model.multi_latent_attention else [*heads, ("query groups", model.query_groups, 1)]
+
+
+class HierarchicalSizes(ContextRule):
+    """a2a+p2p names two hierarchical_context_parallel_sizes, and sizes that are named multiply to cp."""
+
+    id = "context.cp-hier"
+    noticed = Noticed.CONFIG
+    source = bridge("training/config.py", "ConfigContainer._validate_cp_comm_type")
+    reads = ("cp_comm_type", "hierarchical_context_parallel_sizes")
+    example = "cp_comm_type=a2a+p2p with cp=8 and no hierarchical_context_parallel_sizes"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        sizes, both = settings.hierarchical_context_parallel_sizes, "a2a+p2p" in _exchanges(settings)
+        if sizes is None:
+            return f"cp_comm_type=a2a+p2p with cp={cp} needs hierarchical_context_parallel_sizes" if both else None
+        if prod(sizes) != cp:
+            return f"hierarchical_context_parallel_sizes {list(sizes)} multiply to {prod(sizes)}, not to cp={cp}"
+        if both and cp > 1 and len(sizes) != 2:
+            return f"hierarchical_context_parallel_sizes {list(sizes)} are {len(sizes)}: a2a+p2p has 2 levels (cp={cp})"
+        return None
+
+
+class WindowsAndSinks(ContextRule):
+    """With cp > 1 a sliding window needs a2a or all_gather, and attention sinks (softmax_type not vanilla) a2a."""
+
+    id = "context.cp-swa"
+    noticed = Noticed.STEP
+    source = transformer_engine(TE_CONTEXT, "attn_forward_func_with_cp")
+    reads = ("cp_comm_type", "window_size", "softmax_type")
+    example = "gpt-oss-20b with cp=2 and cp_comm_type=p2p"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        model = problem.model
+        if cp == 1 or (not model.window_size and model.softmax_type == "vanilla"):
+            return None
+        exchanges, sizes = _exchanges(settings), settings.hierarchical_context_parallel_sizes
+        for layer in _attention_layers(model):
+            exchange = _degenerate(_of_layer(exchanges, layer), sizes)
+            if model.softmax_type != "vanilla" and exchange != "a2a":
+                return f"softmax_type={model.softmax_type} with cp={cp} and {exchange}: set cp_comm_type=a2a"
+            if _has_window(model, layer) and exchange not in ("a2a", "all_gather"):
+                return f"a window of {model.window_size} tokens with cp={cp} and {exchange}: set cp_comm_type=a2a"
+        return None
+
+
+def _has_window(model: ModelSpec, layer: int) -> bool:
+    """As ``megatron/core/transformer/utils.py::is_layer_window_attention``, which counts layers from 1."""
+    frequency = model.window_attn_skip_freq
+    if not model.window_size or model.window_size < 0:
+        return False
+    if isinstance(frequency, int):
+        return frequency == 0 or (layer + 1) % frequency != 0
+    return frequency is None or (layer < len(frequency) and bool(frequency[layer]))
+
+
+class FineTuningLoss(ContextRule):
+    """Fine-tuning with cp > 1 averages the loss by token: calculate_per_token_loss, and not average_in_collective.
+
+    A rank may hold only masked tokens, and its own average would be 0/0.
+    """
+
+    id = "context.cp-sft"
+    noticed = Noticed.CONFIG
+    source = bridge("training/config.py", "ConfigContainer.validate")
+    reads = ("task", "calculate_per_token_loss", "average_in_collective")
+    example = "--task sft with cp=2 and calculate_per_token_loss=False"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        if cp == 1 or problem.task not in ("sft", "lora"):
+            return None
+        if not settings.calculate_per_token_loss:
+            return f"task {problem.task} with cp={cp}: set calculate_per_token_loss=true"
+        if settings.average_in_collective:
+            return f"task {problem.task} with cp={cp}: set average_in_collective=false"
+        return None
+
+
+class HybridContext(Rule):
+    """Hybrid context parallelism pairs ranks: dp * cp is even."""
+
+    id = "context.hybrid-cp"
+    noticed = Noticed.GROUPS
+    source = mcore("parallel_state.py", "initialize_model_parallel")
+    scope = ("dp", "cp")
+    reads = ("hybrid_context_parallel",)
+    example = "hybrid_context_parallel=True with dp=3 cp=1"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not layout.settings.hybrid_context_parallel or layout.dp * layout.cp % 2 == 0
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if problem.settings.hybrid_context_parallel:
+            model.divides(2, model.arithmetic.mul(model.x.dp, model.x.cp))
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        ranks = layout.dp * layout.cp
+        return f"hybrid_context_parallel=True with dp*cp = {layout.dp}*{layout.cp} = {ranks}, which is odd"
+
+
+class PackedMicroBatch(Rule):
+    """Sequences packed beforehand are one a micro-batch; packing inside the micro-batch needs at least two to pack.
+
+    ``packed_sequences`` is ``offline`` or ``in-batch``.
+    """
+
+    id = "context.pack-mbs"
+    noticed = Noticed.CONFIG
+    source = bridge("training/config.py", "ConfigContainer.validate")
+    scope = ("micro_batch_size",)
+    reads = ("packed_sequences",)
+    example = "packed_sequences=offline with micro_batch_size=2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return self._allows(layout.settings, layout.micro_batch_size)
+
+    def _allows(self, settings: Settings, size: int) -> bool:
+        packing = (settings.packed_sequences or "").replace("_", "-")
+        return size > 1 if packing == "in-batch" else size == 1 or packing != "offline"
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        model.allow("micro_batch_size", lambda size: self._allows(problem.settings, size))
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        packing, size = layout.settings.packed_sequences, layout.micro_batch_size
+        return f"{packing} packing with micro_batch_size={size}: set it to {1 if size > 1 else 2}"
+
+
+class SparseAttention(ContextRule):
+    """Sparse attention (DSA) has no linear biases and no fused rotary embedding, and under cp every layer gathers.
+
+    cp_comm_type unset counts as p2p, so it must be said: allgather.
+    """
+
+    id = "context.dsa"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    reads = ("experimental_attention_variant", "cp_comm_type", "add_bias_linear", "apply_rope_fusion")
+    example = "glm-5.2 with cp=4 and cp_comm_type unset"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        model = problem.model
+        if not _is_sparse(model):
+            return None
+        for name in ("add_bias_linear", "apply_rope_fusion"):
+            if getattr(model, name):
+                return f"sparse attention (DSA) with {name}=True: set it to false"
+        others = [exchange for exchange in _exchanges(settings) if not _is_allgather(exchange)]
+        if cp > 1 and others:
+            return f"sparse attention (DSA) with cp={cp} and {others[0]}: set cp_comm_type=allgather"
+        return None
+
+
+RULES = (
+    SequenceInChunks(),
+    KnownExchange(),
+    HeadsOverContext(),
+    HierarchicalSizes(),
+    WindowsAndSinks(),
+    FineTuningLoss(),
+    HybridContext(),
+    PackedMicroBatch(),
+    SparseAttention(),
+)

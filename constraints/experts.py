@@ -1,0 +1,400 @@
+"""Routed and shared experts: how they split over ep, etp and tp, and what the router asks for."""
+
+from __future__ import annotations
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from constraints.rule import Builder, Noticed, Rule, SettingsRule, mcore
+from models_catalog.schema import ModelSpec
+
+__all__ = ["RULES", "has_expert_layers"]
+
+
+def has_expert_layers(model: ModelSpec) -> bool:
+    """True if Megatron builds at least one MoE layer: what is checked at build or in a step then matters."""
+    if model.hybrid_override_pattern is not None:
+        return model.is_moe and "E" in model.hybrid_override_pattern
+    return model.is_moe and (isinstance(model.moe_layer_freq, int) or any(model.moe_layer_freq))
+
+
+class ExpertParallelNeedsExperts(Rule):
+    """Expert parallelism needs a model with experts."""
+
+    id = "experts.ep-needs-moe"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    scope = ("ep",)
+    reads = ("num_moe_experts",)
+    example = "llama-3.1-8b with ep=2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return layout.ep == 1 or problem.model.is_moe
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if not problem.model.is_moe:
+            model.allow("ep", lambda ep: ep == 1)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"ep={layout.ep}, but {problem.model.name} has no experts: set expert_model_parallel_size=1"
+
+
+class ExpertsOverRanks(Rule):
+    """Every expert-parallel rank owns the same number of whole experts: experts mod ep = 0."""
+
+    id = "experts.experts-ep"
+    noticed = Noticed.BUILD
+    source = mcore("transformer/moe/moe_layer.py", "BaseMoELayer.__init__")
+    scope = ("ep",)
+    reads = ("num_moe_experts",)
+    example = "256 experts with ep=48: 256 mod 48 = 16"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not has_expert_layers(problem.model) or problem.model.experts % layout.ep == 0
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if has_expert_layers(problem.model):
+            model.allow("ep", lambda ep: problem.model.experts % ep == 0)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        experts, ep = problem.model.experts, layout.ep
+        return f"{experts} experts over ep={ep}: {experts} mod {ep} = {experts % ep}"
+
+
+class ExpertWidthOverTensor(Rule):
+    """A routed expert splits evenly over expert tensor ranks: moe_ffn_hidden_size mod etp = 0 (tp does not matter)."""
+
+    id = "experts.moeffn-etp"
+    noticed = Noticed.BUILD
+    source = mcore("tensor_parallel/layers.py", "RowParallelLinear.__init__")
+    scope = ("etp",)
+    reads = ("moe_ffn_hidden_size",)
+    example = "moe_ffn_hidden_size 770 with etp=4: 770 mod 4 = 2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not has_expert_layers(problem.model) or problem.model.expert_ffn % layout.etp == 0
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if has_expert_layers(problem.model):
+            model.allow("etp", lambda etp: problem.model.expert_ffn % etp == 0)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        width, etp = problem.model.expert_ffn, layout.etp
+        return f"moe_ffn_hidden_size {width} over etp={etp}: {width} mod {etp} = {width % etp}"
+
+
+class SharedExpertOverTensor(Rule):
+    """A shared expert splits evenly over dense tensor ranks, not over etp: its intermediate size mod tp = 0."""
+
+    id = "experts.shared-tp"
+    noticed = Noticed.BUILD
+    source = mcore("transformer/moe/shared_experts.py", "SharedExpertMLP.__init__")
+    scope = ("tp",)
+    reads = ("moe_shared_expert_intermediate_size",)
+    example = "moe_shared_expert_intermediate_size 2050 with tp=8: 2050 mod 8 = 2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return _shared_width(problem.model) % layout.tp == 0
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        width = _shared_width(problem.model)
+        if width:
+            model.allow("tp", lambda tp: width % tp == 0)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        width, tp = _shared_width(problem.model), layout.tp
+        return f"moe_shared_expert_intermediate_size {width} over tp={tp}: {width} mod {tp} = {width % tp}"
+
+
+def _shared_width(model: ModelSpec) -> int:
+    """Width of the shared expert, 0 where none is built."""
+    return (model.moe_shared_expert_intermediate_size or 0) if has_expert_layers(model) else 0
+
+
+class ExpertsNeedSequenceParallel(Rule):
+    """A model with experts and tp > 1 trains only with sequence parallelism.
+
+    The configuration passes with a warning about performance; ``MoELayer.forward`` then raises. Attention's tp counts,
+    not etp.
+    """
+
+    id = "experts.moe-tp-needs-sp"
+    noticed = Noticed.STEP
+    source = mcore("transformer/moe/moe_layer.py", "MoELayer.forward")
+    scope = ("tp", "sequence_parallel")
+    reads = ("num_moe_experts",)
+    example = "qwen3-30b-a3b with tp=2 and sequence_parallel=False"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return layout.tp == 1 or layout.sequence_parallel or not has_expert_layers(problem.model)
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if has_expert_layers(problem.model):
+            model.equal(model.x.sequence_parallel, 1, when=model.above_one("tp"))
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return (
+            f"{problem.model.experts} experts with tp={layout.tp} and sequence_parallel=False raise in the first "
+            "training step; set sequence_parallel=true"
+        )
+
+
+class ExpertWidthNeedsExperts(SettingsRule):
+    """moe_ffn_hidden_size is set only for a model with experts, or for the dense layers of a mixed one."""
+
+    id = "experts.moe-ffn"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    reads = ("moe_ffn_hidden_size", "num_moe_experts", "moe_layer_freq")
+    example = "moe_ffn_hidden_size=1536 without num_moe_experts"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        model = problem.model
+        if model.num_moe_experts is not None or model.moe_ffn_hidden_size is None:
+            return True
+        frequency = model.moe_layer_freq
+        return frequency > 1 if isinstance(frequency, int) else 0 in frequency
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        width = problem.model.moe_ffn_hidden_size
+        return f"moe_ffn_hidden_size={width} without num_moe_experts: set the one or drop the other"
+
+
+class RouterPicksExistingExperts(SettingsRule):
+    """A token is sent to no more experts than there are: moe_router_topk <= num_moe_experts."""
+
+    id = "experts.topk"
+    noticed = Noticed.STEP
+    source = mcore("transformer/moe/moe_utils.py", "topk_routing_with_score_function")
+    reads = ("moe_router_topk", "num_moe_experts")
+    example = "moe_router_topk=8 with 4 experts"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not has_expert_layers(problem.model) or problem.model.moe_router_topk <= problem.model.experts
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"moe_router_topk={problem.model.moe_router_topk} of {problem.model.experts} experts"
+
+
+class SingleExpertSoftmax(SettingsRule):
+    """With moe_router_topk = 1 a softmax router needs moe_router_pre_softmax: a softmax of one score has no gradient.
+
+    Megatron does not ask whether the model has experts at all: a dense model that sets moe_router_topk = 1 raises too.
+    """
+
+    id = "experts.topk-presoftmax"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    reads = ("moe_router_topk", "moe_router_score_function", "moe_router_pre_softmax")
+    example = "moe_router_topk=1 with moe_router_score_function=softmax"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        model = problem.model
+        return (
+            model.moe_router_topk != 1
+            or model.moe_router_score_function != "softmax"
+            or model.moe_router_pre_softmax
+            or model.moe_router_load_balancing_type == "sinkhorn"
+        )
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return (
+            f"moe_router_topk={problem.model.moe_router_topk} with softmax scores taken after the choice: "
+            "set moe_router_pre_softmax=true"
+        )
+
+
+class GroupRouting(SettingsRule):
+    """Group-limited routing has groups of equal size, and picks no more groups than there are.
+
+    Groups need be neither nodes nor ranks: ep has no part in it.
+    """
+
+    id = "experts.group-routing"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    reads = ("num_moe_experts", "moe_router_num_groups", "moe_router_group_topk")
+    example = "128 experts with moe_router_num_groups=7: 128 mod 7 = 2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return self._fault(problem.model) is None
+
+    def _fault(self, model: ModelSpec) -> str | None:
+        picked, groups, experts = model.moe_router_group_topk, model.moe_router_num_groups, model.experts
+        if not picked:
+            return None
+        if model.moe_router_topk_limited_devices:
+            return (
+                f"moe_router_group_topk={picked} and the deprecated moe_router_topk_limited_devices="
+                f"{model.moe_router_topk_limited_devices} are both set"
+            )
+        if not groups:
+            return f"moe_router_group_topk={picked} without moe_router_num_groups"
+        if not experts:
+            return f"moe_router_group_topk={picked} for a model without experts"
+        if experts % groups:
+            return f"{experts} experts in moe_router_num_groups={groups}: {experts} mod {groups} = {experts % groups}"
+        return f"moe_router_group_topk={picked} of {groups} groups" if picked > groups else None
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return self._fault(problem.model) or ""
+
+
+class GroupRoutingAtRuntime(Rule):
+    """A chosen group holds enough experts to score it: floor(topk / group_topk) <= experts / groups.
+
+    With the deprecated moe_router_topk_limited_devices Megatron sets groups := ep, so there ep counts.
+    """
+
+    id = "experts.group-routing-runtime"
+    noticed = Noticed.STEP
+    source = mcore("transformer/moe/moe_utils.py", "group_limited_topk")
+    scope = ("ep",)
+    reads = ("num_moe_experts", "moe_router_topk", "moe_router_num_groups", "moe_router_group_topk")
+    example = "16 experts in 8 groups with topk=4, group_topk=1: 4 of the 2 experts of a group"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        picked, groups = _groups(problem.model, layout.ep)
+        if not has_expert_layers(problem.model) or not picked or not groups:
+            return True
+        return problem.model.moe_router_topk // picked <= problem.model.experts // groups and picked <= groups
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        model.allow("ep", lambda ep: self.holds(problem, Layout(ep=ep)))
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        picked, groups = _groups(problem.model, layout.ep)
+        experts, topk = problem.model.experts, problem.model.moe_router_topk
+        if picked > groups:
+            return (
+                f"tokens go to {picked} of {groups} groups (moe_router_topk_limited_devices, groups = ep={layout.ep})"
+            )
+        return (
+            f"{experts} experts in {groups} groups are {experts // groups} a group, but routing scores a group by its "
+            f"best {topk} // {picked} = {topk // picked}"
+        )
+
+
+def _groups(model: ModelSpec, ep: int) -> tuple[int, int]:
+    """Groups that a token is sent to, and groups that there are; zeros where routing is not limited."""
+    if model.moe_router_group_topk:
+        return model.moe_router_group_topk, model.moe_router_num_groups or 0
+    if model.moe_router_topk_limited_devices:
+        return model.moe_router_topk_limited_devices, ep
+    return 0, 0
+
+
+class ExpertBiasScores(SettingsRule):
+    """An expert bias (aux-loss-free balancing) needs sigmoid or sqrtsoftplus scores."""
+
+    id = "experts.expert-bias"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    reads = ("moe_router_enable_expert_bias", "moe_router_score_function")
+    example = "moe_router_enable_expert_bias=True with softmax scores"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        scores = problem.model.moe_router_score_function
+        return not problem.model.moe_router_enable_expert_bias or scores in ("sigmoid", "sqrtsoftplus")
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        scores = problem.model.moe_router_score_function
+        return f"moe_router_enable_expert_bias=True with moe_router_score_function={scores}: set it to sigmoid"
+
+
+class BiasNeedsWholeExperts(Rule):
+    """Experts with biases are not split over tensor ranks: add_bias_linear with experts needs etp = 1."""
+
+    id = "experts.bias-etp"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    scope = ("etp",)
+    reads = ("num_moe_experts", "add_bias_linear")
+    example = "add_bias_linear=True with 128 experts and etp=2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return layout.etp == 1 or not problem.model.add_bias_linear or not problem.model.is_moe
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if problem.model.add_bias_linear and problem.model.is_moe:
+            model.allow("etp", lambda etp: etp == 1)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return (
+            f"add_bias_linear=True with {problem.model.experts} experts and etp={layout.etp}: "
+            "set expert_tensor_parallel_size=1"
+        )
+
+
+class SharedExpertHasNoBias(SettingsRule):
+    """A shared expert has no biases: add_bias_linear is False."""
+
+    id = "experts.shared-bias"
+    noticed = Noticed.BUILD
+    source = mcore("transformer/moe/shared_experts.py", "SharedExpertMLP.__init__")
+    reads = ("moe_shared_expert_intermediate_size", "add_bias_linear")
+    example = "moe_shared_expert_intermediate_size=2048 with add_bias_linear=True"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not (_shared_width(problem.model) and problem.model.add_bias_linear)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"a shared expert of width {_shared_width(problem.model)} with add_bias_linear=True: set it to false"
+
+
+class LayerFrequencyList(SettingsRule):
+    """A list in moe_layer_freq says 0 or 1 for every layer: its length is num_layers."""
+
+    id = "experts.moe-freq"
+    noticed = Noticed.BUILD
+    source = mcore("models/gpt/gpt_layer_specs.py", "get_gpt_decoder_layer_specs")
+    reads = ("moe_layer_freq", "num_layers")
+    example = "a list of 60 entries for 61 layers"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        model = problem.model
+        if not model.is_moe or model.is_hybrid or isinstance(model.moe_layer_freq, int):
+            return True
+        return len(model.moe_layer_freq) == model.num_layers and set(model.moe_layer_freq) <= {0, 1}
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        frequency = problem.model.moe_layer_freq
+        entries = () if isinstance(frequency, int) else frequency
+        if len(entries) != problem.model.num_layers:
+            return f"moe_layer_freq has {len(entries)} entries, the model {problem.model.num_layers} layers"
+        return f"moe_layer_freq holds {sorted(set(entries) - {0, 1})}: every entry must be 0 or 1"
+
+
+class LatentWidth(SettingsRule):
+    """A latent width of routed experts is positive. (Megatron Bridge ignores it in a model without experts.)"""
+
+    id = "experts.latent"
+    noticed = Noticed.BUILD
+    source = mcore("transformer/moe/moe_layer.py", "MoELayer.__init__")
+    reads = ("moe_latent_size", "num_moe_experts")
+    example = "moe_latent_size=0 with 128 experts"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        latent = problem.model.moe_latent_size
+        return latent is None or latent > 0 or not has_expert_layers(problem.model)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"moe_latent_size={problem.model.moe_latent_size}: leave it unset, or make it positive"
+
+
+RULES = (
+    ExpertParallelNeedsExperts(),
+    ExpertsOverRanks(),
+    ExpertWidthOverTensor(),
+    SharedExpertOverTensor(),
+    ExpertsNeedSequenceParallel(),
+    ExpertWidthNeedsExperts(),
+    RouterPicksExistingExperts(),
+    SingleExpertSoftmax(),
+    GroupRouting(),
+    GroupRoutingAtRuntime(),
+    ExpertBiasScores(),
+    BiasNeedsWholeExperts(),
+    SharedExpertHasNoBias(),
+    LayerFrequencyList(),
+    LatentWidth(),
+)

@@ -1,0 +1,59 @@
+"""Dense feed-forward width and vocabulary over tensor ranks. The hidden size itself is never split."""
+
+from __future__ import annotations
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from constraints.rule import Builder, Noticed, Rule, mcore
+
+__all__ = ["RULES"]
+
+
+class FeedForwardOverTensor(Rule):
+    """A dense feed-forward layer splits evenly over tensor ranks: ffn_hidden_size mod tp = 0 (if any layer is dense)."""
+
+    id = "feedforward.ffn-tp"
+    noticed = Noticed.BUILD
+    source = mcore("tensor_parallel/layers.py", "RowParallelLinear.__init__")
+    scope = ("tp",)
+    reads = ("ffn_hidden_size",)
+    example = "ffn_hidden_size 14337 with tp=2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not problem.model.has_dense_feedforward or problem.model.ffn % layout.tp == 0
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if problem.model.has_dense_feedforward:
+            model.allow("tp", lambda tp: problem.model.ffn % tp == 0)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        ffn = problem.model.ffn
+        return f"ffn_hidden_size {ffn} over tp={layout.tp}: {ffn} mod {layout.tp} = {ffn % layout.tp}"
+
+
+class VocabularyOverTensor(Rule):
+    """An unpadded vocabulary splits evenly over tensor ranks; a padded one (the default) always does."""
+
+    id = "feedforward.vocab-pad"
+    noticed = Noticed.BUILD
+    source = mcore("tensor_parallel/utils.py", "VocabUtility.vocab_range_from_global_vocab_size")
+    scope = ("tp",)
+    reads = ("vocab_size", "should_pad_vocab")
+    example = "should_pad_vocab=False, 50257 rows, tp=8"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return problem.model.should_pad_vocab or problem.model.vocab_size % layout.tp == 0
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if not problem.model.should_pad_vocab:
+            model.allow("tp", lambda tp: problem.model.vocab_size % tp == 0)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        rows = problem.model.vocab_size
+        return (
+            f"vocab_size {rows} over tp={layout.tp} without padding: {rows} mod {layout.tp} = {rows % layout.tp}; "
+            "set should_pad_vocab=True"
+        )
+
+
+RULES = (FeedForwardOverTensor(), VocabularyOverTensor())

@@ -1,0 +1,127 @@
+"""The memory rule: the high estimate of the fullest stage stays within the usable memory of the GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from constraints.arithmetic import Integers
+from constraints.layout import Layout
+from constraints.memory.overhead import communicators, device_bytes, high_bytes, low_bytes
+from constraints.memory.stage import allocated_bytes, components
+from constraints.pipeline.assignment import Assignment, assignment_of
+from constraints.pipeline.profile import Stage, stages_of
+from constraints.problem import GIB, Problem
+from constraints.rule import Builder, Noticed, Rule, Stratum, mcore
+
+__all__ = ["RULES", "MemoryReport", "StageMemory", "layout_stages", "memory_report"]
+
+INTEGERS = Integers()
+
+
+@dataclass(frozen=True)
+class StageMemory:
+    """Bytes on one pipeline rank by component, and their sum."""
+
+    rank: int
+    components: dict[str, int]
+    allocated_bytes: int
+
+
+@dataclass(frozen=True)
+class MemoryReport:
+    """The estimate for a layout: ``allocated_bytes`` and the interval are those of the fullest stage."""
+
+    stages: tuple[StageMemory, ...]
+    allocated_bytes: int
+    peak_bytes: int
+    low_bytes: int
+    high_bytes: int
+    budget_bytes: int
+
+    @property
+    def verdict(self) -> str:
+        """``fits`` if the whole interval is within the budget, ``does not fit`` if none of it is, else ``borderline``."""
+        if self.high_bytes <= self.budget_bytes:
+            return "fits"
+        return "borderline" if self.low_bytes <= self.budget_bytes else "does not fit"
+
+    @property
+    def fullest(self) -> StageMemory:
+        return max(self.stages, key=lambda stage: stage.allocated_bytes)
+
+
+def layout_stages(problem: Problem, layout: Layout) -> tuple[Stage, ...] | None:
+    """The stages of ``layout``, or ``None`` if its split does not come out (rules say why)."""
+    assignment: Assignment | None = assignment_of(problem.model, layout.pp, layout.chunks_per_rank, layout.split)
+    if assignment is None:
+        return None
+    vpp = layout.vpp if layout.pp > 1 else None
+    return stages_of(problem.model, assignment, vpp, layout.microbatch_group, layout.num_microbatches)
+
+
+def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
+    """The estimate for ``layout``, or ``None`` if its layers are not placed."""
+    stages = layout_stages(problem, layout)
+    if stages is None:
+        return None
+    fullest: dict[int, StageMemory] = {}
+    for stage in stages:
+        parts = components(INTEGERS, problem, layout, stage)
+        memory = StageMemory(stage.rank, parts, sum(parts.values()))
+        if stage.rank not in fullest or memory.allocated_bytes > fullest[stage.rank].allocated_bytes:
+            fullest[stage.rank] = memory
+    allocated = max(memory.allocated_bytes for memory in fullest.values())
+    groups = communicators(INTEGERS, problem, layout)
+    return MemoryReport(
+        stages=tuple(fullest[rank] for rank in sorted(fullest)),
+        allocated_bytes=allocated,
+        peak_bytes=device_bytes(allocated, groups),
+        low_bytes=low_bytes(allocated),
+        high_bytes=-(-high_bytes(INTEGERS, problem, layout, allocated) // 100),
+        budget_bytes=problem.budget_bytes,
+    )
+
+
+class Capacity(Rule):
+    """What the fullest stage holds, estimated high, is at most the usable memory of a GPU.
+
+    With ``--allow-borderline`` the low estimate decides instead.
+    """
+
+    id = "memory.capacity"
+    stratum = Stratum.RESOURCE
+    noticed = Noticed.STEP
+    source = mcore("pipeline_parallel/schedules.py", "get_forward_backward_func")
+    scope = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
+    reads = ("budget_bytes",)
+    example = "llama-3.1-405b on 8 GPUs: weights, gradients and optimizer alone are six times an H100"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        report = memory_report(problem, layout)
+        if report is None:
+            return True
+        return report.verdict == "fits" or (problem.allow_borderline and report.verdict == "borderline")
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        a, x = model.arithmetic, model.x
+        if problem.allow_borderline:
+            # low_bytes(allocated) <= budget, rearranged: floor(95 A / 100) <= budget - context
+            bound = (problem.budget_bytes - low_bytes(0)) * 100 + 99
+            model.at_most_per_stage(lambda stage: allocated_bytes(a, problem, x, stage) * 95, bound)
+        else:
+            bound = problem.budget_bytes * 100
+            model.at_most_per_stage(
+                lambda stage: high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), bound
+            )
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        report = memory_report(problem, layout)
+        assert report is not None  # holds() is true otherwise
+        return (
+            f"stage {report.fullest.rank} needs up to {report.high_bytes / GIB:.1f} GiB "
+            f"({report.allocated_bytes / GIB:.1f} allocated), the {problem.gpu.name} has "
+            f"{report.budget_bytes / GIB:.1f} usable"
+        )
+
+
+RULES = (Capacity(),)

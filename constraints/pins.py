@@ -1,0 +1,87 @@
+"""The user's own words as rules: a pinned value or a limit on a decision."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from constraints.layout import Layout
+from constraints.problem import Origin, Problem
+from constraints.rule import Builder, Noticed, Rule, Stratum
+
+__all__ = ["Limit", "Pin", "PinRecompute"]
+
+_COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+
+
+class _Word(Rule):
+    """Something the user asked for."""
+
+    stratum = Stratum.PIN
+    noticed = Noticed.NEVER
+    decision: str
+    origin: Origin
+
+    def __init__(self, name: str, decision: str, text: str, origin: Origin) -> None:
+        self.id = f"pin.{name}"  # the one family whose ids the user's words make
+        self.scope = (decision,)
+        self.decision, self.text, self.origin = decision, text, origin
+
+    @property
+    def statement(self) -> str:
+        return f"You asked for {self.text}."
+
+
+class Pin(_Word):
+    """A decision has the value that the user gave it; ``vpp`` ``None`` means no interleaving."""
+
+    def __init__(self, name: str, decision: str, value: Any, origin: Origin) -> None:
+        super().__init__(name, decision, f"{name}={'null' if value is None else value}", origin)
+        self.value = value
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return bool(getattr(layout, self.decision) == self.value)
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        wanted = 1 if self.value is None else int(self.value)
+        model.allow(self.decision, lambda value: value == wanted)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"you asked for {self.text}, the layout has {getattr(layout, self.decision)}"
+
+
+class Limit(_Word):
+    """A decision stays on the side of a number that the user named; ``vpp`` counts as 1 without interleaving."""
+
+    def __init__(self, name: str, decision: str, comparison: str, value: int, origin: Origin) -> None:
+        super().__init__(name, decision, f"{name}{comparison}{value}", origin)
+        self.comparison, self.value = comparison, value
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return self._allows(getattr(layout, self.decision) or 1)
+
+    def _allows(self, value: int) -> bool:
+        return bool(_COMPARISONS[self.comparison](value, self.value))
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        model.allow(self.decision, self._allows)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"you asked for {self.text}, the layout has {getattr(layout, self.decision) or 1}"
+
+
+class PinRecompute(_Word):
+    """The recompute granularity is the one that the user named: none, selective or full."""
+
+    def __init__(self, granularity: str, origin: Origin) -> None:
+        super().__init__("recompute", "recompute", f"recompute={granularity}", origin)
+        self.granularity = None if granularity == "none" else granularity
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return layout.recompute.granularity == self.granularity
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        model.allow_recompute(lambda option: option.granularity == self.granularity)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"you asked for {self.text}, the layout recomputes {layout.recompute}"

@@ -1,0 +1,143 @@
+"""What one pipeline rank builds and holds, as counts: all that the byte and time formulas need to know of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from constraints.pipeline.assignment import Assignment, Chunk, kinds_of
+from constraints.pipeline.schedule import chunks_alive, in_flight
+from models_catalog.schema import LayerKind, ModelSpec
+
+__all__ = ["Stage", "critical_stages", "stages_of"]
+
+Counts = tuple[tuple[LayerKind, int], ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Pipeline rank ``rank``: its chunks, and for each chunk how many micro-batches are alive in one of its fullest states.
+
+    ``layers`` counts the layers it stores by kind (an MTP layer is one of the last kind), ``live`` the layer activations
+    it holds: layers times micro-batches in flight. Without interleaving that many are alive only if the step has so many
+    micro-batches; :attr:`most_copies` is the count to cap. ``boundaries`` counts the chunk boundaries it sends or
+    receives over.
+    """
+
+    rank: int
+    chunks: tuple[Chunk, ...]
+    copies: tuple[int, ...]
+    layers: Counts
+    live: Counts
+    embedding: bool
+    loss: bool
+    mtp: int
+    boundaries: int
+    interleaved: bool
+
+    @property
+    def most_copies(self) -> int | None:
+        """Micro-batches that 1F1B keeps alive in a long step; ``None`` if interleaved (``live`` is then exact)."""
+        return None if self.interleaved else self.copies[0]
+
+    @property
+    def heads(self) -> int:
+        """Output projections with a loss that it computes: the main one and one for each MTP layer beside it."""
+        return (1 if self.loss else 0) + self.mtp
+
+    @property
+    def holds_embedding_copy(self) -> bool:
+        """True if it stores a word embedding: the first rank, and a rank whose MTP layers are away from it."""
+        return self.embedding or self.mtp > 0
+
+    def checkpointed(self, model: ModelSpec, first: int) -> Counts:
+        """Layers that block recompute drops whole, times micro-batches: the ``first`` layers of each chunk."""
+        counts: Counter[LayerKind] = Counter()
+        for chunk, copies in zip(self.chunks, self.copies, strict=True):
+            for kind in model.layer_kinds[chunk.start : min(chunk.stop, chunk.start + first)]:
+                counts[kind] += copies if self.interleaved else 1
+        return tuple(sorted(counts.items()))
+
+    @cached_property
+    def weight(self) -> dict[object, int]:
+        """The counts by which one stage can outweigh another, whatever the degrees are."""
+        weight: dict[object, int] = {("layers", kind): n for kind, n in self.layers}
+        weight |= {("live", kind): n for kind, n in self.live}
+        weight |= {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp, "boundaries": self.boundaries}
+        return {key: n for key, n in weight.items() if n}
+
+    def outweighs(self, other: Stage) -> bool:
+        """True if it holds at least as much of everything, so no formula can prefer ``other`` as the fullest stage."""
+        return all(self.weight.get(key, 0) >= n for key, n in other.weight.items())
+
+
+@lru_cache(maxsize=16384)
+def stages_of(
+    model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int
+) -> tuple[Stage, ...]:
+    """Every stage of the pipeline in rank order; a rank with several fullest states stands there once for each.
+
+    ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be capped.
+    """
+    pp, last = assignment.pp, len(assignment.chunks) - 1
+    stages = []
+    for rank in range(pp):
+        chunks = assignment.of_rank(rank)
+        kinds = [kinds_of(model, chunk) for chunk in chunks]
+        layers = _counts(_times(kinds, (1,) * len(kinds)))
+        indices = range(rank, last + 1, pp)
+        boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in indices)
+        states = _states(kinds, pp, vpp, group, microbatches, rank)
+        lives = {_counts(_times(kinds, copies)): copies for copies in states}
+        for live, copies in lives.items():
+            stages.append(
+                Stage(
+                    rank=rank,
+                    chunks=chunks,
+                    copies=copies,
+                    layers=layers,
+                    live=live,
+                    embedding=any(chunk.embedding for chunk in chunks),
+                    loss=any(chunk.loss for chunk in chunks),
+                    mtp=sum(chunk.mtp for chunk in chunks),
+                    boundaries=boundaries,
+                    interleaved=vpp is not None,
+                )
+            )
+    return tuple(stages)
+
+
+def _states(
+    kinds: list[Counter[LayerKind]], pp: int, vpp: int | None, group: int, microbatches: int, rank: int
+) -> Iterable[tuple[int, ...]]:
+    """The fullest states of one rank, as micro-batches per chunk."""
+    if vpp is None:
+        return [(pp - rank,)]
+    if all(kind == kinds[0] for kind in kinds):  # chunks weigh the same: any split of the total will do
+        alive = chunks_alive(pp, vpp, group, microbatches, rank)
+        return [tuple(alive // vpp + (chunk < alive % vpp) for chunk in range(vpp))]
+    return sorted(in_flight(pp, vpp, group, microbatches, rank))
+
+
+def critical_stages(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The stages that no other outweighs: the fullest and the slowest stage are always among them."""
+    kept: list[Stage] = []
+    for stage in stages:
+        if any(other.outweighs(stage) for other in kept):
+            continue
+        kept = [other for other in kept if not stage.outweighs(other)] + [stage]
+    return tuple(kept)
+
+
+def _counts(counter: Counter[LayerKind]) -> Counts:
+    return tuple(sorted((kind, n) for kind, n in counter.items() if n))
+
+
+def _times(kinds: list[Counter[LayerKind]], copies: tuple[int, ...]) -> Counter[LayerKind]:
+    total: Counter[LayerKind] = Counter()
+    for counter, n in zip(kinds, copies, strict=True):
+        for kind, layers in counter.items():
+            total[kind] += layers * n
+    return total

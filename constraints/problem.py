@@ -1,0 +1,109 @@
+"""A problem: a request with every name resolved to integers, each value knowing where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from constraints.layout import Recompute, Settings
+
+if TYPE_CHECKING:
+    from constraints.rule import Rule
+    from models_catalog.schema import GpuSpec, ModelSpec
+
+__all__ = ["DEFAULT", "GIB", "TARGET_TOKENS", "Origin", "Problem"]
+
+GIB = 1 << 30
+
+TARGET_TOKENS = 4 * (1 << 20)
+"""Tokens per optimizer step that a batch is chosen to come near to, when the request gives none (4 Mi, stated)."""
+
+MICRO_BATCH_SIZES = (1, 2, 3, 4, 6, 8)
+"""Micro-batch sizes that the solver considers unless one is pinned. Never the reason for "no layout": size 1 asks least."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value came from: ``kind`` is flag, file, layout, catalog, default or derived; ``where`` names the place."""
+
+    kind: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return self.where or self.kind
+
+
+DEFAULT = Origin("default", "default")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is asked, in integers. Sizes in bytes, rates in bytes per second; ``global_batch_size`` ``None`` is "free".
+
+    ``nvlink_domain`` and ``gpus_per_node`` place ranks: rank r sits on node ``r // gpus_per_node`` and in NVLink domain
+    ``r // nvlink_domain``. ``pins`` and ``limits`` are rules of stratum ``pin``, made from the user's own words.
+    """
+
+    model: ModelSpec
+    gpu: GpuSpec
+    gpus: int
+    gpus_per_node: int
+    nvlink_domain: int
+    budget_bytes: int
+    seq_length: int
+    global_batch_size: int | None = None
+    precision: str = "bf16"
+    task: str = "pretrain"
+    objective: str = "communication"
+    megatron: str = "0.20"
+    settings: Settings = field(default_factory=Settings)
+    pins: tuple[Rule, ...] = ()
+    relaxed: frozenset[str] = frozenset()
+    allow_idle: bool = False
+    allow_borderline: bool = False
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def origin(self, name: str) -> Origin:
+        """Where the value called ``name`` came from. Model fields come from the catalog unless said otherwise."""
+        if name in self.origins:
+            return self.origins[name]
+        if hasattr(self.model, name):
+            return self.origins.get("model", Origin("catalog", self.model.name))
+        return DEFAULT
+
+    def pinned(self, decision: str) -> bool:
+        """True if the user pinned ``decision`` (named as in :class:`~constraints.layout.Layout`)."""
+        return any(decision in pin.scope for pin in self.pins)
+
+    @property
+    def target_sequences(self) -> int:
+        """Sequences per step nearest to :data:`TARGET_TOKENS`, at least 1."""
+        return max(1, round(TARGET_TOKENS / self.seq_length))
+
+    @property
+    def recompute_options(self) -> tuple[Recompute, ...]:
+        """What the solver may recompute, least first. Module names are those that Megatron accepts for this model.
+
+        ``core_attn`` is left out: with fused attention it frees next to nothing (only the log-sum-exp).
+        """
+        model = self.model
+        light, heavy = [], []
+        if model.is_moe:
+            light += ["layernorm", "moe_act"]
+            heavy += ["layernorm", "moe"]
+        if model.multi_latent_attention:
+            light.append("mla_up_proj")
+            heavy.append("mla_up_proj")
+        if model.has_dense_feedforward:
+            heavy.append("mlp")
+        options = [Recompute()]
+        for modules in (light, heavy):
+            if modules:
+                options.append(Recompute("selective", modules=tuple(modules)))
+        options.append(Recompute("full", "uniform", 1))
+        return tuple(options)
+
+    @property
+    def uses_fp8(self) -> bool:
+        return self.precision.startswith(("fp8", "nvfp4"))

@@ -1,0 +1,73 @@
+"""All rules, in the order in which a launched job would meet them: meshes, widths, layers, sequence, batch, switches."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from constraints import (
+    attention,
+    batch,
+    context,
+    dispatch,
+    experts,
+    feedforward,
+    hybrid,
+    interleaving,
+    mesh,
+    optimizer,
+    precision,
+    recompute,
+    sequence,
+    stages,
+    topology,
+)
+from constraints.layout import Layout
+from constraints.memory import budget
+from constraints.problem import Problem
+from constraints.rule import Rule, Stratum
+
+__all__ = ["RULES", "broken_rules", "enforced_rules", "rule_named"]
+
+RULES: tuple[Rule, ...] = (
+    *mesh.RULES,
+    *attention.RULES,
+    *feedforward.RULES,
+    *experts.RULES,
+    *stages.RULES,
+    *interleaving.RULES,
+    *sequence.RULES,
+    *context.RULES,
+    *batch.RULES,
+    *dispatch.RULES,
+    *recompute.RULES,
+    *optimizer.RULES,
+    *precision.RULES,
+    *hybrid.RULES,
+    *topology.RULES,
+    *budget.RULES,
+)
+
+
+@cache
+def _by_id() -> dict[str, Rule]:
+    return {rule.id: rule for rule in RULES}
+
+
+def rule_named(rule_id: str) -> Rule | None:
+    """The rule with that id, or ``None``."""
+    return _by_id().get(rule_id)
+
+
+def enforced_rules(problem: Problem) -> tuple[Rule, ...]:
+    """What ``solve`` insists on: laws, framework and resource rules, enforced advice that is not relaxed, and pins."""
+    kept = [
+        rule
+        for rule in RULES
+        if rule.stratum is not Stratum.ADVICE or (rule.enforced_by_solve and rule.id not in problem.relaxed)
+    ]
+    return (*kept, *problem.pins)
+
+
+def broken_rules(problem: Problem, layout: Layout, *strata: Stratum) -> tuple[Rule, ...]:
+    """Every rule of the given strata that ``layout`` breaks, in one pass; pins count where they are asked for."""
+    return tuple(rule for rule in (*RULES, *problem.pins) if rule.stratum in strata and not rule.holds(problem, layout))

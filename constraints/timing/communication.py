@@ -1,0 +1,204 @@
+"""Time of all collectives and transfers that one rank takes part in during one optimizer step, before any overlap.
+
+Integer nanoseconds by group: ``tp cp ep pp dp``. Per layer and micro-batch, forward + backward (``A`` is one all-gather
+or reduce-scatter of the full tensor)::
+
+    tp   5 A per block with sequence parallelism (2 + 3: the saved shard is gathered again), 4 A without; full recompute +2
+    cp   ring: 3 (c-1) steps of K and V; all-to-all: 2 + 2 ; recompute +1 or +1
+    ep   4 all-to-alls of n' h topk copies, 4 A over etp of the routed rows; recompute of the experts +2
+    pp   one residual stream forward and one back per chunk boundary
+    dp   once per step: gradients reduced (4 B), parameters gathered (2 B), dense and experts over their own groups
+
+The slowest rank is the slowest pipeline stage: ranks of one stage do the same. Not counted: scalars (losses, norms).
+Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/tensor_parallel/mappings.py``, ``transformer/moe/token_dispatcher.py``,
+``pipeline_parallel/schedules.py``, ``distributed/param_and_grad_buffer.py``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from constraints.arithmetic import Arithmetic, Quantity, once
+from constraints.layout import Recompute
+from constraints.memory.activations import shard_tokens, stage_input_bytes, tensor_tokens, tokens
+from constraints.memory.optimizer import GRADIENT_BYTES, trains_all
+from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
+from constraints.pipeline.profile import Stage
+from constraints.problem import Problem
+from constraints.rule import Degrees
+from constraints.timing import collectives
+from models_catalog.schema import LayerKind
+
+__all__ = ["GROUPS", "communication_ns", "stage_communication"]
+
+GROUPS = ("tp", "cp", "ep", "pp", "dp")
+
+KIB = 1024
+PS_PER_NS = 1000
+PARAMETER_BYTES = 2
+
+Times = dict[str, Quantity]
+
+
+def communication_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """Nanoseconds per optimizer step that a rank of ``stage`` spends in collectives and transfers."""
+    once, per_micro_batch = _stage_times(a, p, x, stage)
+    total: Quantity = 0
+    for part, count in per_micro_batch:
+        together: Quantity = 0
+        for time in part.values():
+            together = together + time
+        total = total + a.mul(x.num_microbatches, together) * count
+    for part, count in once:
+        for time in part.values():
+            total = total + time * count
+    return total
+
+
+def stage_communication(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> dict[str, int]:
+    """The same for plain integers, by group; the values add up to :func:`communication_ns`."""
+    once, per_micro_batch = _stage_times(a, p, x, stage)
+    out: Counter[str] = Counter()
+    for part, count in per_micro_batch:
+        for group, time in part.items():
+            out[group] += time * count * x.num_microbatches
+    for part, count in once:
+        for group, time in part.items():
+            out[group] += time * count
+    return {group: out[group] for group in GROUPS}
+
+
+def _stage_times(
+    a: Arithmetic, p: Problem, x: Degrees, stage: Stage
+) -> tuple[list[tuple[Times, int]], list[tuple[Times, int]]]:
+    """(once per step, per micro-batch), each a list of times and how often the stage pays them."""
+    per_micro_batch = [(_layer(a, p, x, kind), count) for kind, count in stage.layers]
+    once = [(_layer_gradients(a, p, x, kind), count) for kind, count in stage.layers]
+    gathers = (2 if stage.embedding else 0) + 3 * stage.heads  # embedding: one each way; head: one forward, two back
+    per_micro_batch.append(({"tp": _tensor_collective(a, p, x)}, gathers))
+    per_micro_batch.append(({"pp": _transfer(a, p, x)}, 2 * stage.boundaries))
+    tables = int(stage.holds_embedding_copy) + int(stage.heads > 0)
+    shared = p.model.share_embeddings_and_output_weights and tables > 0
+    once.append(({"dp": _dense_gradients(a, p, x, embedding_parameters(a, p, x))}, 1 if shared else tables))
+    if shared and stage.boundaries:
+        once.append(({"pp": _tied_embedding(a, p, x)}, 1))
+    return [part for part in once if part[1]], [part for part in per_micro_batch if part[1]]
+
+
+def _timed(a: Arithmetic, bytes_: Quantity, ps_per_kib: Quantity, latency: Quantity) -> Quantity:
+    """Nanoseconds of one call: ``latency + bytes * cost``, rounded up; a group of one has no cost and no latency."""
+    return a.ceil_div(a.mul(a.ceil_div(bytes_, KIB), ps_per_kib), PS_PER_NS) + latency
+
+
+@once
+def _tensor_collective(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """One all-gather of the residual stream over the tensor group."""
+    cost = a.lookup(collectives.tensor_ring, p, x.tp)
+    latency = a.lookup(collectives.tensor_latency, p, x.tp)
+    return _timed(a, tokens(a, p, x) * (2 * p.model.hidden_size), cost, latency)
+
+
+@once
+def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
+    times: Times = {}
+    blocks = (kind.mixer != "none") + _has_tensor_feedforward(p, kind)
+    # All-reduces without sequence parallelism cost 4 per block; with it there is one gather more.
+    collective = _tensor_collective(a, p, x)
+    calls = a.choose(x.recompute, lambda option: 4 * blocks + _recomputed_collectives(p, kind, option))
+    times["tp"] = a.mul(collective, calls + x.sequence_parallel * blocks)
+    if kind.mixer != "none":
+        times["cp"] = _context(a, p, x)
+    if kind.feedforward == "moe":
+        times["ep"] = _experts(a, p, x)
+    return times
+
+
+def _has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:
+    """1 if the layer has a feed-forward part split over tensor ranks: a dense one, or a shared expert."""
+    shared = kind.feedforward == "moe" and bool(p.model.moe_shared_expert_intermediate_size)
+    return int(kind.feedforward == "dense" or shared)
+
+
+def _recomputed_collectives(p: Problem, kind: LayerKind, option: Recompute) -> int:
+    """Tensor collectives of the forward pass that recomputation repeats."""
+    feedforward = _has_tensor_feedforward(p, kind)
+    if option.is_full:
+        return 2 * ((kind.mixer != "none") + feedforward)
+    module = {"dense": "mlp", "moe": "moe"}.get(kind.feedforward, "")
+    return 2 * feedforward if option.drops(module) else 0
+
+
+@once
+def _context(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Context parallelism of one attention layer, in the way the request's ``cp_comm_type`` names."""
+    model, n, split = p.model, tokens(a, p, x), tensor_tokens(a, p, x)
+    heads = model.num_attention_heads
+    if model.multi_latent_attention:
+        key = heads * ((model.qk_head_dim or 0) + (model.qk_pos_emb_head_dim or 0))
+        query, value = key, heads * (model.v_head_dim or 0)
+        key_value_bytes = split * (2 * (key + value))
+    else:
+        query, value = heads * model.head_dim, model.query_groups * model.head_dim
+        key = value
+        key_value_bytes = a.maximum(split * (4 * key), n * (4 * model.head_dim))
+    kind = p.settings.cp_comm_type
+    again = a.choose(x.recompute, lambda option: 1 if option.is_full else 0)
+    latency = a.lookup(collectives.context_latency, p, x.tp, x.cp)
+    if kind == "a2a":
+        cost = a.lookup(collectives.context_all_to_all, p, x.tp, x.cp)
+        return a.mul(_timed(a, key_value_bytes + split * (4 * query), cost, latency), again + 2)
+    if kind in ("all_gather", "allgather"):
+        cost = a.lookup(collectives.context_ring, p, x.tp, x.cp)
+        return a.mul(_timed(a, a.mul(key_value_bytes, x.cp), cost, latency), again + 3)
+    cost = a.lookup(collectives.context_step, p, x.tp, x.cp)
+    return a.mul(a.mul(_timed(a, key_value_bytes, cost, latency), x.cp - 1), again + 3)
+
+
+@once
+def _experts(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Dispatch and combine of one MoE layer: an all-to-all over ep and, inside it, gathers of the rows over etp."""
+    width = 2 * (p.model.moe_latent_size or p.model.hidden_size) * p.model.moe_router_topk
+    shard = shard_tokens(a, p, x)
+    cost = a.lookup(collectives.expert_all_to_all, p, x.etp, x.ep)
+    latency = a.lookup(collectives.expert_latency, p, x.etp, x.ep)
+    dispatch = _timed(a, shard * width, cost, latency)
+    cost = a.lookup(collectives.expert_tensor_ring, p, x.etp)
+    latency = a.lookup(collectives.expert_tensor_latency, p, x.etp)
+    gather = _timed(a, a.mul(shard, x.etp) * width, cost, latency)
+    again = a.choose(x.recompute, lambda option: 2 if option.is_full or option.drops("moe") else 0)
+    return a.mul(dispatch + gather, again + 4)
+
+
+@once
+def _transfer(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """One residual stream between pipeline neighbours."""
+    latency = p.gpu.network_latency_ns if p.gpus > p.nvlink_domain else p.gpu.collective_latency_ns
+    return _timed(a, stage_input_bytes(a, p, x), collectives.pipeline_step(p), latency)
+
+
+@once
+def _layer_gradients(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
+    """Gradients and parameters of one layer, once per step, without the latency that buckets share."""
+    dense = _dense_gradients(a, p, x, dense_parameters(a, p, x, kind))
+    if kind.feedforward != "moe":
+        return {"dp": dense}
+    per_kib = a.lookup(collectives.expert_data_ring, p, a.mul(x.etp, x.ep), x.pp)
+    return {"dp": dense + _reduced(a, p, expert_parameters(a, p, x, kind), per_kib)}
+
+
+def _dense_gradients(a: Arithmetic, p: Problem, x: Degrees, elements: Quantity) -> Quantity:
+    """Over the dense data-parallel group with context parallelism: ``dp * cp`` ranks, ``tp`` apart."""
+    return _reduced(a, p, elements, a.lookup(collectives.dense_data_ring, p, x.tp, x.pp))
+
+
+def _reduced(a: Arithmetic, p: Problem, elements: Quantity, per_kib: Quantity) -> Quantity:
+    if not trains_all(p):
+        return 0
+    return _timed(a, elements * (GRADIENT_BYTES + PARAMETER_BYTES), per_kib, 0)
+
+
+@once
+def _tied_embedding(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """The all-reduce that keeps the first and last rank's copies of a tied embedding alike."""
+    elements = embedding_parameters(a, p, x)
+    return _timed(a, elements * (2 * GRADIENT_BYTES), collectives.pipeline_step(p), p.gpu.network_latency_ns)

@@ -1,0 +1,32 @@
+"""Finding, ranking and judging layouts.
+
+``from solver import solve, check, Request, resolve``: names are imported when first used, because ortools costs half a
+second and judging a layout does not need it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from solver.verdict import check as check
+    from solver.request import Request as Request
+    from solver.resolution import resolve as resolve
+    from solver.synthesis import solve as solve
+
+__all__ = ["Request", "check", "resolve", "solve"]
+
+_HOMES = {
+    "solve": "solver.synthesis",
+    "check": "solver.verdict",
+    "Request": "solver.request",
+    "resolve": "solver.resolution",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'solver' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,107 @@
+"""A layout with its numbers: memory stage by stage, communication by group, and the split written out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from constraints.arithmetic import Integers
+from constraints.layout import Layout
+from constraints.memory.budget import MemoryReport, layout_stages, memory_report
+from constraints.pipeline.assignment import Assignment, assignment_of
+from constraints.problem import GIB, Problem
+from constraints.timing.communication import GROUPS, stage_communication
+
+__all__ = ["Answer", "answer_of"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One placed layout. ``communication_ns`` is that of the slowest rank, by group."""
+
+    problem: Problem
+    layout: Layout
+    assignment: Assignment
+    memory: MemoryReport
+    communication_ns: dict[str, int]
+
+    @property
+    def communication_seconds(self) -> float:
+        return sum(self.communication_ns.values()) / 1e9
+
+    def to_mapping(self, rank: int) -> dict[str, Any]:
+        """The entry of ``layouts`` in the JSON of ``solve``; sizes in GiB, times in seconds."""
+        x = self.layout
+        return {
+            "rank": rank,
+            **{name: getattr(x, name) for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "edp")},
+            "sequence_parallel": x.sequence_parallel,
+            "micro_batch_size": x.micro_batch_size,
+            "num_microbatches": x.num_microbatches,
+            "global_batch_size": x.global_batch_size,
+            "gpus_used": x.gpus,
+            "gpus_idle": self.problem.gpus - x.gpus,
+            "pipeline_layout": self.assignment.text() if x.pp > 1 else None,
+            "pipeline_form": x.split.form,
+            "recompute": {
+                "granularity": x.recompute.granularity,
+                "method": x.recompute.method,
+                "num_layers": x.recompute.num_layers,
+                "modules": list(x.recompute.modules),
+            },
+            **self._settings(),
+            "memory": memory_mapping(self.memory),
+            "time": None,
+            "communication": communication_mapping(self.communication_ns),
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        """Switches that are not Megatron Bridge's defaults, under their Megatron names."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in self.layout.settings.changed().items()}
+
+
+def answer_of(problem: Problem, layout: Layout) -> Answer | None:
+    """The numbers of ``layout``, or ``None`` if its layers are not placed (rules say why)."""
+    assignment = assignment_of(problem.model, layout.pp, layout.chunks_per_rank, layout.split)
+    memory = memory_report(problem, layout)
+    stages = layout_stages(problem, layout)
+    if assignment is None or memory is None or stages is None:
+        return None
+    integers = Integers()
+    slowest = max(
+        (stage_communication(integers, problem, layout, stage) for stage in stages), key=lambda by: sum(by.values())
+    )
+    return Answer(problem, layout, assignment, memory, slowest)
+
+
+def memory_mapping(memory: MemoryReport) -> dict[str, Any]:
+    """The ``memory`` object of the JSON: GiB, to three decimals."""
+    return {
+        "verdict": memory.verdict,
+        "allocated_gib": gib(memory.allocated_bytes),
+        "peak_gib": gib(memory.peak_bytes),
+        "low_gib": gib(memory.low_bytes),
+        "high_gib": gib(memory.high_bytes),
+        "budget_gib": gib(memory.budget_bytes),
+        "stages": [
+            {
+                "stage": stage.rank,
+                **{f"{name}_gib": gib(size) for name, size in stage.components.items()},
+                "peak_gib": gib(stage.allocated_bytes),
+            }
+            for stage in memory.stages
+        ],
+    }
+
+
+def communication_mapping(by_group: dict[str, int]) -> dict[str, Any]:
+    """The ``communication`` object of the JSON: seconds per optimizer step, before overlap."""
+    return {
+        "seconds": sum(by_group.values()) / 1e9,
+        "by_group": {group: by_group[group] / 1e9 for group in GROUPS},
+    }
+
+
+def gib(size: int) -> float:
+    """Bytes as GiB, to three decimals."""
+    return round(size / GIB, 3)

@@ -1,0 +1,302 @@
+"""What CP-SAT sees: the only place where decisions are made into variables.
+
+Decisions: ``tp pp vpp cp ep etp dp edp``, micro-batch size and count, sequence parallelism, what is recomputed, and the
+pipeline shape. Rules post themselves through the :class:`Model` (it is the ``Builder`` of ``constraints.rule``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from constraints.batch_choice import chosen_microbatches
+from constraints.layout import Layout, Recompute
+from constraints.pipeline.profile import Stage
+from constraints.problem import MICRO_BATCH_SIZES, Problem
+from constraints.rule import Rule
+from solver.arithmetic import Choice, CpSat, Linear
+from solver.shapes import Shape, shapes_of, virtual_stages
+
+__all__ = ["Decisions", "Model"]
+
+Condition = Any
+DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "edp")
+
+
+def divisors(number: int) -> list[int]:
+    """All divisors of ``number``, smallest first."""
+    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+@dataclass
+class Decisions:
+    """The variables, under the names that a :class:`~constraints.layout.Layout` uses; ``vpp`` 1 is "not interleaved"."""
+
+    tp: Linear
+    pp: Linear
+    vpp: Linear
+    cp: Linear
+    ep: Linear
+    etp: Linear
+    dp: Linear
+    edp: Linear
+    micro_batch_size: Linear
+    sequence_parallel: Linear
+    recompute: Choice
+    num_microbatches: Any = None
+    global_batch_size: Any = None
+    batch_unit: Any = None
+    stage_gpus: Any = None
+    sequence_shards: Any = None
+
+
+class Model:
+    """A CP-SAT model of one problem. With ``explain`` each rule stands under a literal of its own, over wider domains."""
+
+    def __init__(self, problem: Problem, *, explain: bool = False) -> None:
+        self.problem = problem
+        self.explain = explain
+        self.cp = cp_model.CpModel()
+        self.arithmetic = CpSat(self.cp)
+        self.literals: dict[str, Any] = {}
+        self._literal: Any = None
+        self._conditions: dict[tuple[str, str], Any] = {}
+        self._domains = _domains(problem, explain)
+        self.shapes: list[tuple[Shape, Any]] = []
+        self.x = self._decide()
+        self._choose_batch()
+        self._choose_shape()
+
+    # -- decisions
+
+    def _decide(self) -> Decisions:
+        make = self.arithmetic.variable
+        options = self.problem.recompute_options
+        literals = tuple(self.cp.new_bool_var(f"recompute[{option}]") for option in options)
+        self.cp.add_exactly_one(literals)
+        names = (*DEGREES, "vpp", "micro_batch_size", "sequence_parallel")
+        x = Decisions(
+            **{name: make(self._domains[name], name) for name in names}, recompute=Choice(options, literals)
+        )
+        a = self.arithmetic
+        x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
+        # tp with sequence parallelism, else 1
+        x.sequence_shards = a.mul(x.tp - 1, x.sequence_parallel) + 1
+        return x
+
+    def _choose_batch(self) -> None:
+        """The global batch: given, or the multiple of dp * micro-batch nearest to the target (of pp too, interleaved)."""
+        a, x, problem = self.arithmetic, self.x, self.problem
+        group_given = problem.settings.microbatch_group_size_per_vp_stage
+        self._interleaved = self.cp.new_bool_var("interleaved")
+        self.cp.add(x.vpp.expression() >= 2).only_enforce_if(self._interleaved)
+        self.cp.add(x.vpp.expression() == 1).only_enforce_if(self._interleaved.negated())
+        if problem.global_batch_size is not None:
+            x.global_batch_size = problem.global_batch_size
+            x.num_microbatches = a.variable(self._domains["num_microbatches"], "num_microbatches")
+            return
+        multiple = a.range(1, max(self._domains["pp"][-1], group_given or 1), "microbatch_multiple")
+        at_interleaving = x.pp.expression() if group_given is None else group_given
+        self.cp.add(multiple.expression() == at_interleaving).only_enforce_if(self._interleaved)
+        self.cp.add(multiple.expression() == 1).only_enforce_if(self._interleaved.negated())
+        target = problem.target_sequences
+        x.batch_unit = unit = a.mul(a.mul(x.dp, x.micro_batch_size), multiple)
+        chosen = a.mul(a.maximum(1, a.floor_div(unit + 2 * target, unit * 2)), multiple)
+        # The product's own bounds would be far too wide: the true counts are known, and the batch is near the target.
+        counts = _microbatch_counts(problem, self._domains, self._domains["pp"])
+        x.num_microbatches = a.variable(counts, "num_microbatches")
+        self.cp.add(x.num_microbatches.expression() == chosen.expression())
+        x.global_batch_size = a.range(1, target + unit.high, "global_batch_size")
+        batch = [a.mul(x.dp, x.micro_batch_size).expression(), x.num_microbatches.expression()]
+        self.cp.add_multiplication_equality(x.global_batch_size.expression(), batch)
+
+    def _choose_shape(self) -> None:
+        x = self.x
+        for pp in self._domains["pp"]:
+            counts = _microbatch_counts(self.problem, self._domains, [pp], interleaved=True)
+            for vpp in virtual_stages(self.problem, pp, self._domains["vpp"]):
+                for shape in shapes_of(self.problem, pp, vpp if vpp > 1 else None, counts):
+                    literal = self.cp.new_bool_var(f"shape[{pp},{vpp},{shape.least}]")
+                    self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
+                    self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
+                    self.cp.add(x.num_microbatches.expression() >= shape.least).only_enforce_if(literal)
+                    if shape.most is not None:
+                        self.cp.add(x.num_microbatches.expression() <= shape.most).only_enforce_if(literal)
+                    self.shapes.append((shape, literal))
+        self.cp.add_exactly_one(literal for _, literal in self.shapes)
+
+    # -- what rules say (constraints.rule.Builder)
+
+    def post(self, rules: Iterable[Rule]) -> None:
+        """Let every rule post itself, under its literal when explaining."""
+        for rule in rules:
+            if self.explain:
+                self._literal = self.literals.setdefault(rule.id, self.cp.new_bool_var(rule.id))
+            rule.post(self, self.problem)
+            self._literal = None
+
+    def _enforce(self, constraint: Any, when: Condition = None) -> None:
+        conditions = [literal for literal in (self._literal, when) if literal is not None]
+        if conditions:
+            constraint.only_enforce_if(conditions)
+
+    def forbid(self) -> None:
+        self._enforce(self.cp.add_bool_or([]))
+
+    def allow(self, decision: str, predicate: Callable[[int], bool]) -> None:
+        quantity: Linear = getattr(self.x, decision)
+        if isinstance(quantity, int):
+            if not predicate(quantity):
+                self.forbid()
+            return
+        values = self.arithmetic.values_of(quantity)
+        allowed = [value for value in values if predicate(value)]
+        if not allowed:
+            self.forbid()
+        elif len(allowed) < len(values):
+            domain = cp_model.Domain.from_values(allowed)
+            self._enforce(self.cp.add_linear_expression_in_domain(quantity.expression(), domain))
+            if self._literal is None:
+                self.arithmetic.restrict(quantity, allowed)
+
+    def allow_shapes(self, predicate: Callable[[Any], bool]) -> None:
+        kept = []
+        for shape, literal in self.shapes:
+            if predicate(shape):
+                kept.append((shape, literal))
+            else:
+                self._enforce(self.cp.add_bool_or([literal.negated()]))
+        if self._literal is None:
+            self.shapes = kept
+
+    def allow_recompute(self, predicate: Callable[[Recompute], bool]) -> None:
+        for option, literal in zip(self.x.recompute.options, self.x.recompute.literals, strict=True):
+            if not predicate(option):
+                self._enforce(self.cp.add_bool_or([literal.negated()]))
+
+    def equal(self, a: Any, b: Any, when: Condition = None) -> None:
+        self._compare(a - b, lambda expression: expression == 0, when)
+
+    def at_most(self, a: Any, b: Any, when: Condition = None) -> None:
+        self._compare(a - b, lambda expression: expression <= 0, when)
+
+    def _compare(self, difference: Any, comparison: Callable[[Any], Any], when: Condition) -> None:
+        if isinstance(difference, int) or not difference.terms:
+            constant = difference if isinstance(difference, int) else difference.constant
+            if not comparison(constant):
+                self._enforce(self.cp.add_bool_or([]), when)
+            return
+        self._enforce(self.cp.add(comparison(difference.expression())), when)
+
+    def divides(self, divisor: Any, dividend: Any, when: Condition = None) -> None:
+        self.equal(self.remainder(dividend, divisor), 0, when)
+
+    def remainder(self, dividend: Any, divisor: Any) -> Any:
+        return self.arithmetic.remainder(dividend, divisor)
+
+    def above_one(self, decision: str) -> Condition:
+        return self._condition("above_one", decision, 2)
+
+    def is_true(self, decision: str) -> Condition:
+        return self._condition("is_true", decision, 1)
+
+    def _condition(self, kind: str, decision: str, least: int) -> Condition:
+        if (kind, decision) not in self._conditions:
+            literal = self.cp.new_bool_var(f"{kind}[{decision}]")
+            expression = getattr(self.x, decision).expression()
+            self.cp.add(expression >= least).only_enforce_if(literal)
+            self.cp.add(expression <= least - 1).only_enforce_if(literal.negated())
+            self._conditions[kind, decision] = literal
+        return self._conditions[kind, decision]
+
+    @property
+    def interleaved(self) -> Condition:
+        return self._interleaved
+
+    def at_most_per_stage(self, formula: Callable[[Stage], Any], bound: int) -> None:
+        self.for_each_stage(lambda stage, literal: self.at_most(formula(stage), bound, when=literal))
+
+    def for_each_stage(self, visit: Callable[[Stage, Any], None]) -> None:
+        """Call ``visit(stage, literal)`` for every critical stage of every shape still allowed."""
+        for shape, literal in self.shapes:
+            for stage in shape.stages:
+                visit(stage, literal)
+
+    # -- reading an answer
+
+    def layout(self, value: Callable[[Any], int]) -> Layout:
+        """The layout of a solution; ``value`` reads an expression or a literal."""
+        x = self.x
+        shape = next(shape for shape, literal in self.shapes if value(literal))
+        recompute = next(o for o, lit in zip(x.recompute.options, x.recompute.literals, strict=True) if value(lit))
+        batch = x.global_batch_size
+        return Layout(
+            **{name: value(getattr(x, name).expression()) for name in DEGREES},
+            vpp=shape.vpp,
+            sequence_parallel=bool(value(x.sequence_parallel.expression())),
+            micro_batch_size=value(x.micro_batch_size.expression()),
+            num_microbatches=value(x.num_microbatches.expression()),
+            global_batch_size=batch if isinstance(batch, int) else value(batch.expression()),
+            gpus=self.problem.gpus,
+            split=shape.split,
+            recompute=recompute,
+            settings=self.problem.settings,
+        )
+
+
+def _domains(problem: Problem, explain: bool) -> dict[str, list[int]]:
+    """The values that each decision may take before any rule has spoken.
+
+    Degrees come from the divisors of the GPU count; explaining, also from the divisors of what they split, so that the
+    world laws can be named among the causes. A pinned value is always there, so that its rule can be blamed.
+    """
+    model, gpus = problem.model, problem.gpus
+    of_world = divisors(gpus)
+    natural: dict[str, list[int]] = {name: list(of_world) for name in DEGREES}
+    natural["pp"] = [d for d in of_world if d <= model.num_layers + 2]
+    if not model.is_moe:
+        natural["ep"], natural["etp"] = [1], [1]
+    if explain:
+        natural["tp"] += divisors(model.num_attention_heads)
+        natural["pp"] += divisors(model.num_layers)
+        natural["cp"] += [2**k for k in range(6)]
+        natural["dp"] += divisors(problem.global_batch_size or 1)
+        if model.is_moe:
+            natural["ep"] += divisors(model.experts)
+    longest = max(1, model.num_layers)
+    natural["vpp"] = list(range(1, longest + 1))
+    batch = problem.global_batch_size
+    natural["micro_batch_size"] = [size for size in MICRO_BATCH_SIZES if batch is None or batch % size == 0]
+    natural["sequence_parallel"] = [0, 1]
+    for pin in problem.pins:
+        value = getattr(pin, "value", None)
+        name = pin.scope[0]
+        if name in natural and isinstance(value, int):
+            natural[name].append(max(1, value) if name != "sequence_parallel" else int(value))
+    natural = {name: sorted(set(values)) for name, values in natural.items()}
+    if batch is not None:
+        counts = {batch // (b * d) for b in natural["micro_batch_size"] for d in natural["dp"]}
+        pinned = [p.value for p in problem.pins if p.scope[0] == "num_microbatches" and hasattr(p, "value")]
+        natural["num_microbatches"] = sorted({1, *pinned, *counts} - {0})
+    return natural
+
+
+def _microbatch_counts(
+    problem: Problem, domains: dict[str, list[int]], pps: Iterable[int], *, interleaved: bool = False
+) -> set[int]:
+    """The micro-batch counts that can occur on pipelines of ``pps`` ranks (if ``interleaved``, only on such ones)."""
+    if problem.global_batch_size is not None:
+        return set(domains["num_microbatches"])
+    given = problem.settings.microbatch_group_size_per_vp_stage
+    multiples = {given} if given else set(pps)
+    if not interleaved:
+        multiples.add(1)
+    most = max(problem.gpus // pp for pp in pps)
+    units = {dp * mbs for dp in domains["dp"] if dp <= most for mbs in domains["micro_batch_size"]}
+    return {
+        chosen_microbatches(problem.target_sequences, unit, 1, multiple) for unit in units for multiple in multiples
+    }

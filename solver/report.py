@@ -1,0 +1,91 @@
+"""What ``solve`` came to, as one object; ``to_mapping`` is its JSON, the command line's text is made from it too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from constraints.problem import Problem
+from constraints.rule import Rule
+from solver.answer import Answer
+from solver.verdict import plain
+from solver.schema import SCHEMA
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """``status`` is optimal, feasible (time ran out), infeasible or unknown; ``conflict`` a minimal set of rules that no
+    layout satisfies together (infeasible only); ``asked`` the problem as asked, with every GPU."""
+
+    status: str
+    asked: Problem
+    answers: tuple[Answer, ...]
+    objective_value: float | int | None
+    objective_unit: str
+    conflict: tuple[Rule, ...]
+    solver_version: str
+    wall_seconds: float
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The JSON of ``solve``, schema ``meshwright/1``."""
+        return {
+            "schema": SCHEMA,
+            "status": self.status,
+            "request": self._request(),
+            "objective": {
+                "name": self.asked.objective,
+                "value": self.objective_value,
+                "unit": self.objective_unit,
+            },
+            "layouts": [answer.to_mapping(rank) for rank, answer in enumerate(self.answers, start=1)],
+            "explanation": self._explanation(),
+            "solver": {
+                "name": "cp-sat",
+                "version": self.solver_version,
+                "wall_seconds": round(self.wall_seconds, 3),
+                "proof": "solver",
+            },
+        }
+
+    def _request(self) -> dict[str, Any]:
+        """Every value of the problem with its origin."""
+        problem = self.asked
+        values = {
+            "model": problem.model.name,
+            "gpu": problem.gpu.name,
+            "gpus": problem.gpus,
+            "gpus_per_node": problem.gpus_per_node,
+            "nvlink_domain": problem.nvlink_domain,
+            "memory_gib": round(problem.budget_bytes / (1 << 30), 3),
+            "seq_length": problem.seq_length,
+            "global_batch_size": problem.global_batch_size,
+            "precision": problem.precision,
+            "task": problem.task,
+            "objective": problem.objective,
+            "megatron": problem.megatron,
+            "mtp_num_layers": problem.model.mtp_num_layers,
+        }
+        out = {name: {"value": plain(value), "origin": str(problem.origin(name))} for name, value in values.items()}
+        for pin in problem.pins:
+            out[pin.id] = {"value": pin.statement, "origin": str(getattr(pin, "origin", "request"))}
+        return out
+
+    def _explanation(self) -> dict[str, Any] | None:
+        if self.status != "infeasible":
+            return None
+        return {
+            "core": [
+                {
+                    "rule": rule.id,
+                    "stratum": str(rule.stratum),
+                    "statement": rule.statement,
+                    "source": str(rule.source) if rule.source else None,
+                    "origin": {
+                        name: str(self.asked.origin(name)) for name in rule.reads
+                    } or str(getattr(rule, "origin", "")),
+                }
+                for rule in self.conflict
+            ]
+        }

@@ -1,0 +1,61 @@
+"""What a person asks, as written: nothing resolved yet, each value with the place it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from constraints.problem import Origin
+
+__all__ = ["Request", "read_request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The request options of the command line and of a request file, under the same names. ``None`` is "not given".
+
+    ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is the
+    usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences.
+    """
+
+    model: str | None = None
+    gpus: int | None = None
+    gpu: str | None = None
+    gpus_per_node: int | None = None
+    nvlink_domain: int | None = None
+    memory_gib: float | None = None
+    seq_length: int | None = None
+    global_batch_size: int | None = None
+    precision: str | None = None
+    task: str | None = None
+    optimizer: str | None = None
+    objective: str | None = None
+    megatron: str | None = None
+    pin: tuple[str, ...] = ()
+    limit: tuple[str, ...] = ()
+    relax: tuple[str, ...] = ()
+    allow_borderline: bool = False
+    allow_idle: bool = False
+    top: int = 1
+    time_limit: float = 60.0
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+
+    def origin(self, name: str) -> Origin:
+        """Where the value of ``name`` came from; the default's place if it was not given."""
+        return self.origins.get(name, Origin("default", f"default {name}"))
+
+
+REQUEST_KEYS = tuple(f.name for f in fields(Request) if f.name != "origins")
+
+
+def read_request(path: str) -> tuple[dict[str, Any], dict[str, Origin]]:
+    """The values of a YAML or JSON request file and where each stands in it.
+
+    Raises :class:`~constraints.errors.RequestError` naming the key and its place for an unknown key or a wrong type.
+    """
+    from models_catalog.documents import read_located
+    from solver.request_schema import validated
+
+    data, places = read_located(path)
+    return validated(data, places, path)

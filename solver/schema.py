@@ -1,0 +1,3 @@
+"""The name and version of the JSON that ``solve`` and ``check`` write."""
+
+SCHEMA = "meshwright/1"

@@ -1,0 +1,121 @@
+"""Running CP-SAT: one worker, settings measured for this problem, exact integers out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from constraints.registry import enforced_rules
+from solver.model import Model
+from solver.objectives import OBJECTIVES, post_tie_break
+
+__all__ = ["Disagreement", "Found", "ModelError", "best_layouts"]
+
+
+class ModelError(Exception):
+    """CP-SAT refused the model: a bug of ours, never "no layout"."""
+
+
+class Disagreement(Exception):
+    """The solver's layout does not pass the rules outside it. Never an answer."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the search came to: ``optimal``, ``feasible`` (time ran out), ``infeasible`` or ``unknown``."""
+
+    status: str
+    layouts: tuple[Layout, ...]
+
+
+def new_solver(seconds: float) -> cp_model.CpSolver:
+    """A deterministic single-worker solver with the parameters that suit divisor domains and plain products."""
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.linearization_level = 0
+    solver.parameters.cp_model_probing_level = 0
+    solver.parameters.max_presolve_iterations = 1
+    solver.parameters.random_seed = 0
+    solver.parameters.max_time_in_seconds = max(0.01, seconds)
+    return solver
+
+
+def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
+    """Solve and return CP-SAT's status. Raises :class:`ModelError` for an invalid model."""
+    status = solver.solve(model)
+    if status == cp_model.MODEL_INVALID:
+        raise ModelError(model.validate())
+    return int(status)
+
+
+def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Found:
+    """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
+
+    Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
+    """
+    deadline = time.monotonic() + seconds
+    model = Model(problem)
+    rules = enforced_rules(problem)
+    model.post(rules)
+    if not model.shapes:
+        return Found("infeasible", ())
+    cost = OBJECTIVES[problem.objective].post(model)
+    order = post_tie_break(model)
+    layouts: list[Layout] = []
+    for _ in range(top):
+        status, layout = _lexicographic(model, cost, order, deadline)
+        if layout is None:
+            if layouts:
+                break
+            return Found("infeasible" if status == "infeasible" else "unknown", ())
+        broken = [rule.id for rule in rules if not rule.holds(problem, layout)]
+        if broken:
+            raise Disagreement(f"the solver's layout breaks {', '.join(broken)}: {layout}")
+        layouts.append(layout)
+        if status != "optimal":
+            return Found("feasible", tuple(layouts))
+        _exclude(model, layout)
+    return Found("optimal", tuple(layouts))
+
+
+def _lexicographic(model: Model, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
+    """Minimise the cost, then, at that cost, the tie-breaks; the bound on the cost is lifted again afterwards."""
+    model.cp.minimize(cost.expression())
+    solver = new_solver(deadline - time.monotonic())
+    status = run(model.cp, solver)
+    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return ("infeasible" if status == cp_model.INFEASIBLE else "unknown"), None
+    first = model.layout(solver.value)
+    if status != cp_model.OPTIMAL:
+        return "feasible", first
+    if isinstance(order, int):
+        return "optimal", first
+    # The same model with the optimum held; a copy, because the next of several answers lifts it again.
+    held = model.cp.clone()
+    held.add(cost.expression() <= solver.value(cost.expression()))
+    held.minimize(order.expression())
+    for variable in model.arithmetic.variables:
+        held.add_hint(variable, solver.value(variable))
+    solver = new_solver(deadline - time.monotonic())
+    if run(held, solver) != cp_model.OPTIMAL:
+        return "feasible", first
+    return "optimal", model.layout(solver.value)
+
+
+def _exclude(model: Model, layout: Layout) -> None:
+    """Forbid the degrees of ``layout``, so that the next answer is another layout."""
+    different = []
+    for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size"):
+        quantity = getattr(model.x, name)
+        literal = model.cp.new_bool_var(f"other[{name}]")
+        model.cp.add(quantity.expression() != (getattr(layout, name) or 1)).only_enforce_if(literal)
+        different.append(literal)
+    same = next(
+        lit for o, lit in zip(model.x.recompute.options, model.x.recompute.literals, strict=True) if o == layout.recompute
+    )
+    model.cp.add_bool_or([*different, same.negated()])

@@ -1,0 +1,77 @@
+"""The main job: from a request to the best layouts, or to the rules that forbid one. Imports ortools."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import ortools
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from solver.answer import Answer, answer_of
+from solver.explain import conflict
+from solver.objectives import OBJECTIVES
+from solver.report import Report
+from solver.request import Request
+from solver.resolution import resolve
+from solver.search import Disagreement, Found, best_layouts
+
+__all__ = ["solve", "solve_problem"]
+
+
+def solve(request: Request) -> Report:
+    """Find the best ``request.top`` layouts, or the rules that conflict.
+
+    Raises what :func:`solver.resolution.resolve` raises for bad input, and :class:`solver.search.Disagreement` if the solver
+    and the rules outside it disagree (never an answer).
+
+    >>> from solver import Request, solve
+    >>> report = solve(Request(model="llama-3.1-8b", gpus=8, gpu="h100"))
+    >>> report.status
+    'optimal'
+    """
+    return solve_problem(resolve(request), top=request.top, seconds=request.time_limit)
+
+
+def solve_problem(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Report:
+    """:func:`solve` for a problem that is already resolved."""
+    started = time.monotonic()
+    found, solved = _search(problem, top, seconds)
+    answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
+    objective = OBJECTIVES[problem.objective]
+    rules = ()
+    status = found.status
+    if status == "infeasible":
+        rules = conflict(problem, seconds=max(1.0, seconds - (time.monotonic() - started)))
+    return Report(
+        status=status,
+        asked=problem,
+        answers=answers,
+        objective_value=objective.value(solved, found.layouts[0]) if found.layouts else None,
+        objective_unit=objective.unit(problem),
+        conflict=rules,
+        solver_version=ortools.__version__,
+        wall_seconds=time.monotonic() - started,
+    )
+
+
+def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem]:
+    """The layouts, and the problem they solve: with ``allow_idle`` the one on the most GPUs that has any."""
+    deadline = time.monotonic() + seconds
+    found = best_layouts(problem, top=top, seconds=seconds)
+    if found.status != "infeasible" or not problem.allow_idle:
+        return found, problem
+    for gpus in range(problem.gpus - 1, 0, -1):
+        fewer = replace(problem, gpus=gpus)
+        found = best_layouts(fewer, top=top, seconds=deadline - time.monotonic())
+        if found.status != "infeasible":
+            return found, fewer
+    return found, problem
+
+
+def _answer(solved: Problem, layout: Layout, asked: Problem) -> Answer:
+    answer = answer_of(solved, layout)
+    if answer is None:
+        raise Disagreement(f"the solver's layout does not place its layers: {layout}")
+    return replace(answer, problem=asked)

@@ -1,0 +1,99 @@
+"""Judging a layout that somebody already has: every broken rule in one pass, and the numbers. No ortools here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from constraints.registry import broken_rules
+from constraints.rule import Fact, Rule, Stratum
+from solver.answer import Answer, answer_of, communication_mapping, memory_mapping
+from solver.schema import SCHEMA
+
+__all__ = ["Verdict", "Violation", "check"]
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A broken rule with the numbers that break it."""
+
+    rule: Rule
+    fact: Fact
+
+    def to_mapping(self) -> dict[str, Any]:
+        rule = self.rule
+        return {
+            "rule": rule.id,
+            "stratum": str(rule.stratum),
+            "statement": rule.statement,
+            "reason": self.fact.text,
+            "facts": {
+                name: {"value": plain(value), "origin": str(self.fact.origins[name])}
+                for name, value in self.fact.values.items()
+            },
+            "enforced": str(rule.noticed),
+            "source": str(rule.source) if rule.source else None,
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ``check`` found. ``legal``: no law or framework rule is broken. ``advice``: legal, but known to be bad."""
+
+    problem: Problem
+    layout: Layout
+    violations: tuple[Violation, ...]
+    advice: tuple[Violation, ...]
+    notes: tuple[str, ...]
+    answer: Answer | None
+
+    @property
+    def legal(self) -> bool:
+        return not self.violations
+
+    @property
+    def fits(self) -> bool:
+        """False only if the layout's layers are placed and its memory is beyond the budget."""
+        return self.answer is None or self.answer.memory.verdict != "does not fit"
+
+    @property
+    def warnings(self) -> list[str]:
+        return [*self.notes, *(f"{broken.rule.id}: {broken.fact.text}" for broken in self.advice)]
+
+    def to_mapping(self) -> dict[str, Any]:
+        """The JSON of ``check``."""
+        answer = self.answer
+        return {
+            "schema": SCHEMA,
+            "legal": self.legal,
+            "violations": [violation.to_mapping() for violation in self.violations],
+            "warnings": self.warnings,
+            "memory": memory_mapping(answer.memory) if answer else None,
+            "time": None,
+            "communication": communication_mapping(answer.communication_ns) if answer else None,
+        }
+
+
+def check(problem: Problem, layout: Layout, notes: Iterable[str] = ()) -> Verdict:
+    """Judge ``layout``: laws and framework rules decide legality, memory and advice are reported beside it."""
+    violations = _violations(problem, layout, Stratum.LAW, Stratum.FRAMEWORK)
+    advice = _violations(problem, layout, Stratum.ADVICE, Stratum.RESOURCE, Stratum.PIN)
+    advice = tuple(broken for broken in advice if broken.rule.id != "memory.capacity")
+    return Verdict(problem, layout, violations, advice, tuple(notes), answer_of(problem, layout))
+
+
+def _violations(problem: Problem, layout: Layout, *strata: Stratum) -> tuple[Violation, ...]:
+    found = []
+    for rule in broken_rules(problem, layout, *strata):
+        fact = rule.why(problem, layout)
+        assert fact is not None, f"{rule.id} is broken and has nothing to say"
+        found.append(Violation(rule, fact))
+    return tuple(found)
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON can hold it."""
+    return value if isinstance(value, int | float | str | bool | None | list | dict) else str(value)
