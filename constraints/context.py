@@ -288,14 +288,14 @@ class PackedMicroBatch(Rule):
 class SparseAttention(ContextRule):
     """Sparse attention (DSA) has no linear biases and no fused rotary embedding, and under cp every layer gathers.
 
-    cp_comm_type unset counts as p2p, so it must be said: allgather.
+    Left unset, cp_comm_type is what Bridge's provider of such a model says: allgather.
     """
 
     id = "context.dsa"
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("experimental_attention_variant", "cp_comm_type", "add_bias_linear", "apply_rope_fusion")
-    example = "glm-5.2 with cp=4 and cp_comm_type unset"
+    example = "glm-5.2 with cp=4 and cp_comm_type=p2p"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
         model = problem.model
@@ -305,7 +305,7 @@ class SparseAttention(ContextRule):
             if getattr(model, name):
                 return f"sparse attention (DSA) with {name}=True: set it to false"
         others = [exchange for exchange in _exchanges(settings) if not _is_allgather(exchange)]
-        if cp > 1 and others:
+        if cp > 1 and others and settings.cp_comm_type is not None:
             return f"sparse attention (DSA) with cp={cp} and {others[0]}: set cp_comm_type=allgather"
         return None
 

@@ -12,9 +12,10 @@ __all__ = ["RULES", "has_expert_layers"]
 
 def has_expert_layers(model: ModelSpec) -> bool:
     """True if Megatron builds at least one MoE layer: what is checked at build or in a step then matters."""
-    if model.hybrid_override_pattern is not None:
-        return model.is_moe and "E" in model.hybrid_override_pattern
-    return model.is_moe and (isinstance(model.moe_layer_freq, int) or any(model.moe_layer_freq))
+    pattern, frequency = model.hybrid_override_pattern, model.moe_layer_freq
+    if pattern is not None:
+        return model.is_moe and "E" in pattern
+    return model.is_moe and (isinstance(frequency, int) or any(frequency))
 
 
 class ExpertParallelNeedsExperts(Rule):
@@ -113,8 +114,7 @@ def _shared_width(model: ModelSpec) -> int:
 class ExpertsNeedSequenceParallel(Rule):
     """A model with experts and tp > 1 trains only with sequence parallelism.
 
-    The configuration passes with a warning about performance; ``MoELayer.forward`` then raises. Attention's tp counts,
-    not etp.
+    The configuration passes with a warning; ``MoELayer.forward`` raises. Attention's tp counts, not etp.
     """
 
     id = "experts.moe-tp-needs-sp"
@@ -197,10 +197,8 @@ class SingleExpertSoftmax(SettingsRule):
         )
 
     def reason(self, problem: Problem, layout: Layout) -> str:
-        return (
-            f"moe_router_topk={problem.model.moe_router_topk} with softmax scores taken after the choice: "
-            "set moe_router_pre_softmax=true"
-        )
+        topk = problem.model.moe_router_topk
+        return f"moe_router_topk={topk} with softmax scores taken after the choice: set moe_router_pre_softmax=true"
 
 
 class GroupRouting(SettingsRule):
@@ -256,7 +254,9 @@ class GroupRoutingAtRuntime(Rule):
         picked, groups = _groups(problem.model, layout.ep)
         if not has_expert_layers(problem.model) or not picked or not groups:
             return True
-        return problem.model.moe_router_topk // picked <= problem.model.experts // groups and picked <= groups
+        if picked > groups:  # of those that a person names, group-routing speaks
+            return bool(problem.model.moe_router_group_topk)
+        return problem.model.moe_router_topk // picked <= problem.model.experts // groups
 
     def post(self, model: Builder, problem: Problem) -> None:
         model.allow("ep", lambda ep: self.holds(problem, Layout(ep=ep)))
@@ -319,10 +319,8 @@ class BiasNeedsWholeExperts(Rule):
             model.allow("etp", lambda etp: etp == 1)
 
     def reason(self, problem: Problem, layout: Layout) -> str:
-        return (
-            f"add_bias_linear=True with {problem.model.experts} experts and etp={layout.etp}: "
-            "set expert_tensor_parallel_size=1"
-        )
+        experts, etp = problem.model.experts, layout.etp
+        return f"add_bias_linear=True with {experts} experts and etp={etp}: set expert_tensor_parallel_size=1"
 
 
 class SharedExpertHasNoBias(SettingsRule):

@@ -2,6 +2,9 @@
 
 Megatron accepts any of them; Transformer Engine raises in the first GEMM. Hence advice that ``solve`` insists on. A
 width that does not divide at all is another rule's business: these speak about its whole part.
+
+Megatron Bridge also wants reuse_grad_buf_for_mxfp8_param_ag where mxfp8 parameters are gathered without FSDP. Its own
+mxfp8 settings say so, and a layout seldom does: there is no rule.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from constraints.experts import has_expert_layers
 from constraints.layout import Layout
 from constraints.problem import Problem
-from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, bridge, mcore, transformer_engine
+from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, mcore, transformer_engine
 
 __all__ = ["RULES"]
 
@@ -154,29 +157,4 @@ class ParametersInFp8(SettingsRule):
         return f"fp8_param_gather=True in {problem.precision}: set fp8_param_gather=false"
 
 
-class GatherBufferReused(SettingsRule):
-    """Gathering mxfp8 parameters without FSDP reuses the gradient buffer.
-
-    Bridge's own mxfp8 recipes set the switch; it is advice because a layout seldom says so.
-    """
-
-    id = "precision.mxfp8-gather"
-    stratum = Stratum.ADVICE
-    noticed = Noticed.CONFIG
-    source = bridge("training/config.py", "ConfigContainer.validate")
-    reads = ("fp8_param_gather", "reuse_grad_buf_for_mxfp8_param_ag", "use_megatron_fsdp", "precision")
-    enforced_by_solve = False
-    example = "fp8_mx with fp8_param_gather=True and reuse_grad_buf_for_mxfp8_param_ag=False"
-
-    def holds(self, problem: Problem, layout: Layout) -> bool:
-        settings = layout.settings
-        if problem.precision != "fp8_mx" or not settings.fp8_param_gather:
-            return True
-        fsdp = settings.use_megatron_fsdp or settings.use_megatron_fsdp_v2
-        return fsdp or settings.reuse_grad_buf_for_mxfp8_param_ag
-
-    def reason(self, problem: Problem, layout: Layout) -> str:
-        return f"fp8_param_gather=True in {problem.precision}: set reuse_grad_buf_for_mxfp8_param_ag=true"
-
-
-RULES = (AlignedWidths(), AlignedExperts(), AlignedTokens(), ParametersInFp8(), GatherBufferReused())
+RULES = (AlignedWidths(), AlignedExperts(), AlignedTokens(), ParametersInFp8())

@@ -114,7 +114,7 @@ def _states(
 ) -> Iterable[tuple[int, ...]]:
     """The fullest states of one rank, as micro-batches per chunk."""
     if vpp is None:
-        return [(pp - rank,)]
+        return [(pp - rank,) * len(kinds)]  # several chunks only where vpp is set without a pipeline
     if all(kind == kinds[0] for kind in kinds):  # chunks weigh the same: any split of the total will do
         alive = chunks_alive(pp, vpp, group, microbatches, rank)
         return [tuple(alive // vpp + (chunk < alive % vpp) for chunk in range(vpp))]

@@ -8,7 +8,7 @@ import pytest
 
 from constraints.experts import RULES
 from models_catalog.schema import ModelSpec
-from tests.rules.builders import hybrid, layout, model, moe, problem, verdict
+from tests.rules.builders import hybrid, judge, model, moe
 
 BY_ID = {rule.id.removeprefix("experts."): rule for rule in RULES}
 SHARED = {"moe_shared_expert_intermediate_size": 2048}
@@ -94,16 +94,16 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spec", "degrees", "numbers"), BROKEN)
-def test_broken(name: str, spec: ModelSpec, degrees: dict[str, Any], numbers: tuple[str, ...]) -> None:
-    text = verdict(BY_ID[name], problem(spec), layout(**degrees))
+@pytest.mark.parametrize(("name", "spec", "words", "numbers"), BROKEN)
+def test_broken(name: str, spec: ModelSpec, words: dict[str, Any], numbers: tuple[str, ...]) -> None:
+    text = judge(BY_ID[name], spec, **words)
     assert text is not None
     assert all(number in text for number in numbers), text
 
 
-@pytest.mark.parametrize(("name", "spec", "degrees"), KEPT)
-def test_kept(name: str, spec: ModelSpec, degrees: dict[str, Any]) -> None:
-    assert verdict(BY_ID[name], problem(spec), layout(**degrees)) is None
+@pytest.mark.parametrize(("name", "spec", "words"), KEPT)
+def test_kept(name: str, spec: ModelSpec, words: dict[str, Any]) -> None:
+    assert judge(BY_ID[name], spec, **words) is None
 
 
 def test_every_rule_is_broken_and_kept() -> None:

@@ -1,0 +1,61 @@
+"""``meshwright solve``: the best layouts of a request, or the rules that forbid one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cli.options import request_from, request_options
+from cli.output import deliver
+
+__all__ = ["command"]
+
+FORMATS = ("text", "json", "yaml", "bridge", "bridge-python", "megatron-lm")
+EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
+
+
+@click.command("solve")
+@click.argument("model", required=False)
+@request_options
+@click.option("--objective", metavar="NAME", help="communication (default) or data-parallel.")
+@click.option("--limit", multiple=True, metavar="'KEY<=N'", help="Bound a decision; repeatable.")
+@click.option("--relax", multiple=True, metavar="RULE", help="Do not insist on an advice rule; repeatable.")
+@click.option("--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where all of them cannot be used.")
+@click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
+@click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
+@click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
+def command(format_: str, output: str | None, **flags: Any) -> int:
+    """Synthesize the best layout of MODEL: a catalog name, a config.json (or its folder), or a YAML entry.
+
+    \b
+    meshwright solve llama-3.1-70b --gpus 96 --gpu h100
+    meshwright solve deepseek-v3 --gpus 1016 --gpu h100 --global-batch-size 8128 --format bridge
+    """
+    from solver.resolution import resolve
+
+    request = request_from(flags)
+    problem = resolve(request)  # bad input is reported before half a second goes into ortools
+
+    from solver.synthesis import solve_problem
+
+    report = solve_problem(problem, top=request.top, seconds=request.time_limit)
+    deliver(_rendered(report, format_), output)
+    return EXIT_CODES[report.status]
+
+
+def _rendered(report: Any, format_: str) -> str:
+    if format_ == "json":
+        import json
+
+        return json.dumps(report.to_mapping(), indent=1)
+    if format_ == "text" or not report.answers:
+        from cli.text.solved import solved_text
+
+        return solved_text(report)
+    from importlib import import_module
+
+    module = import_module(f"cli.emit.{format_.replace('-', '_')}")
+    answer = report.answers[0]
+    emitted: str = module.emit(answer.problem, answer.layout)
+    return emitted

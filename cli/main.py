@@ -1,0 +1,102 @@
+"""The ``meshwright`` command: exit codes, and commands that are loaded only when they are called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+__all__ = ["main"]
+
+FOUND, NONE, USAGE, UNDECIDED, INTERNAL = 0, 1, 2, 3, 70
+"""Exit codes: found or legal; infeasible or illegal, proved; bad input; undecided; internal disagreement."""
+
+COMMANDS = {
+    "solve": "Synthesize the best layout, or say which rules forbid one.",
+    "check": "Judge a layout: every broken rule in one pass, and the memory.",
+    "catalog": "List and show the models and GPUs that are known.",
+    "rules": "List the rules, or show one with its source in Megatron.",
+}
+
+
+class Lazy(click.Group):
+    """A group that imports a command's module when it is called: ``--help`` stays instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"cli.commands.{name}").command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[Any, Any, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise click.UsageError(f"There is no command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="meshwright", prog_name="meshwright")
+def cli() -> None:
+    """Parallelism layouts for Megatron, synthesized by a constraint solver, or the reason why there is none.
+
+    \b
+    meshwright solve llama-3.1-70b --gpus 96 --gpu h100
+    meshwright check llama-3.1-70b --gpus 96 --gpu h100 tp=8 pp=4
+    """
+
+
+def main() -> None:
+    """Run the command line and exit; errors are one clear message on standard error, never a traceback."""
+    try:
+        sys.exit(_run())
+    except BrokenPipeError:  # the reader (head, less) has gone: nothing is left to say
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FOUND)
+
+
+def _run() -> int:
+    from constraints.errors import MeshwrightError
+    from models_catalog.errors import CatalogError
+
+    color = False if os.environ.get("NO_COLOR") else None
+    try:
+        result = cli.main(standalone_mode=False, color=color)
+        return result if isinstance(result, int) else FOUND
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (MeshwrightError, CatalogError) as error:
+        click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True, color=color)
+        return USAGE
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # the last line of defence: a bug of ours is never an answer
+        if os.environ.get("MESHWRIGHT_TRACEBACK"):
+            raise
+        click.echo(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "This is a bug in meshwright, not an answer. Set MESHWRIGHT_TRACEBACK=1 and run again for a report.",
+            err=True,
+        )
+        return INTERNAL
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The text of ``check``: the verdict, every broken rule with its numbers, warnings, memory."""
+
+from __future__ import annotations
+
+import click
+
+from cli.text.bars import memory_bars
+from cli.text.page import Page
+from cli.text.solved import one_line, seconds
+from solver.verdict import Verdict
+
+__all__ = ["judged_text"]
+
+
+def judged_text(verdict: Verdict, width: int | None = None) -> str:
+    """The whole verdict as text."""
+    page = Page(width)
+    problem, answer = verdict.problem, verdict.answer
+    what = f"{problem.model.name} on {problem.gpus} x {problem.gpu.name}"
+    if verdict.legal:
+        fits = verdict.fits
+        words = "legal" if fits else "legal, but does not fit in memory"
+        page.line(click.style(f"{words}: ", fg="green" if fits else "red", bold=True) + what)
+    else:
+        count = len(verdict.violations)
+        page.line(click.style(f"illegal: {count} rule{'s' * (count > 1)} broken: ", fg="red", bold=True) + what)
+    for violation in verdict.violations:
+        page.line()
+        page.line(click.style(f"error[{violation.rule.id}]", fg="red", bold=True))
+        page.entry("", violation.fact.text)
+        page.entry("law", violation.rule.statement)
+        page.entry("noticed", f"{violation.rule.noticed} ({violation.rule.source})")
+    page.line()
+    for text in verdict.warnings:
+        page.entry(click.style("warning", fg="yellow").ljust(10), text)
+    if answer is not None:
+        page.entry("layout", one_line(answer))
+        parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
+        if verdict.legal:
+            total = seconds(sum(answer.communication_ns.values()))
+            page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
+        memory_bars(page, answer.memory)
+    if verdict.violations:
+        page.line()
+        page.entry("more", f"meshwright rules {verdict.violations[0].rule.id}")
+    return page.text()

@@ -1,0 +1,183 @@
+"""The text of ``solve``: the layout on one line, both meshes, memory as bars, what was assumed, what to launch."""
+
+from __future__ import annotations
+
+import click
+
+from cli.text.bars import memory_bars
+from cli.text.page import Page
+from constraints.problem import TARGET_TOKENS, Problem
+from constraints.rule import Rule
+from models_catalog.schema import ModelSpec
+from solver.answer import Answer
+from solver.report import Report
+
+__all__ = ["one_line", "solved_text"]
+
+LONGEST_SPLIT = 240
+"""Characters of a layout string that are shown; the emitted formats hold the whole."""
+
+
+def solved_text(report: Report, width: int | None = None) -> str:
+    """The whole report as text."""
+    page = Page(width)
+    if report.status in ("infeasible", "unknown"):
+        _nothing(page, report)
+        return page.text()
+    _title(page, report)
+    for rank, answer in enumerate(report.answers, start=1):
+        if len(report.answers) > 1:
+            page.line()
+            page.line(click.style(f"#{rank}", bold=True))
+        _answer(page, answer, brief=rank > 1)
+    page.line()
+    _assumed(page, report.asked, report.answers[0])
+    _next(page, report)
+    return page.text()
+
+
+def one_line(answer: Answer) -> str:
+    """The layout on one line, in the words that ``check`` reads back."""
+    x = answer.layout
+    words = [f"tp={x.tp}", f"pp={x.pp}"]
+    words += [f"vpp={x.vpp}"] if x.vpp else []
+    words += [f"cp={x.cp}"] if x.cp > 1 else []
+    words += [f"ep={x.ep}", f"etp={x.etp}"] if answer.problem.model.is_moe else []
+    words += [f"dp={x.dp}", f"mbs={x.micro_batch_size}", f"gbs={x.global_batch_size}"]
+    words += [f"sp={'true' if x.sequence_parallel else 'false'}"] if x.tp > 1 else []
+    return " ".join(words)
+
+
+def _title(page: Page, report: Report) -> None:
+    problem = report.asked
+    used = report.answers[0].layout.gpus
+    idle = f" ({problem.gpus - used} of {problem.gpus} stay idle)" if used < problem.gpus else ""
+    verdict = "optimal" if report.status == "optimal" else "feasible, not proved best: the time limit was reached"
+    page.line(
+        click.style(f"{problem.model.name} on {used} x {problem.gpu.name}", bold=True)
+        + f"{idle}: {verdict} for {problem.objective}, {report.wall_seconds:.1f} s"
+    )
+    page.line()
+
+
+def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
+    x = answer.layout
+    page.entry("layout", click.style(one_line(answer), fg="green", bold=True))
+    page.entry("recompute", str(x.recompute))
+    page.entry(
+        "batch",
+        f"{x.num_microbatches} micro-batches of {x.micro_batch_size} on each of {x.dp} replicas = {x.global_batch_size} "
+        f"sequences, {x.global_batch_size * answer.problem.seq_length / 1e6:.2f} M tokens a step",
+    )
+    _communication(page, answer)
+    if brief:
+        page.entry("memory", f"up to {answer.memory.high_bytes / (1 << 30):.1f} GiB on the fullest stage")
+        return
+    _mesh(page, answer)
+    _pipeline(page, answer)
+    memory_bars(page, answer.memory)
+
+
+def _mesh(page: Page, answer: Answer) -> None:
+    x = answer.layout
+    page.entry("dense", f"tp {x.tp} x cp {x.cp} x dp {x.dp} = {x.stage_gpus} GPUs a stage, {x.pp} stages")
+    if answer.problem.model.is_moe:
+        page.entry(
+            "experts",
+            f"etp {x.etp} x ep {x.ep} x edp {x.edp} = {x.etp * x.ep * x.edp}: the same GPUs, cut for experts "
+            f"({answer.problem.model.experts // x.ep} experts a rank)",
+        )
+
+
+def _pipeline(page: Page, answer: Answer) -> None:
+    if answer.layout.pp == 1:
+        return
+    text = answer.assignment.text()
+    if len(text) > LONGEST_SPLIT:
+        text = text[:LONGEST_SPLIT].rsplit("|", 1)[0] + "|..."
+    form = {
+        "even": "even split",
+        "account": "embedding or loss counted as a layer",
+        "first-last": "first and last stage counted apart",
+        "layout": "explicit layout",
+    }[answer.layout.split.form]
+    page.entry("pipeline", f"{form}:")
+    page.entry("", text.replace("|", "| "))
+
+
+def _communication(page: Page, answer: Answer) -> None:
+    parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
+    total = seconds(sum(answer.communication_ns.values()))
+    page.entry("traffic", f"{total} a step on the slowest rank, before any overlap ({', '.join(parts) or 'none'})")
+
+
+def seconds(ns: int) -> str:
+    """Nanoseconds as a short text in s or ms."""
+    return f"{ns / 1e9:.2f} s" if ns >= 10**9 else f"{ns / 1e6:.1f} ms"
+
+
+def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
+    """Every value that the request did not give."""
+    assumed = []
+    for name, text in (
+        ("seq_length", f"sequence length {problem.seq_length}"),
+        ("precision", problem.precision),
+        ("task", problem.task),
+        ("objective", f"objective {problem.objective}"),
+    ):
+        if problem.origin(name).kind == "default":
+            assumed.append(text)
+    if problem.global_batch_size is None:
+        assumed.append(f"batch chosen near {TARGET_TOKENS // (1 << 20)} Mi tokens")
+    if problem.origin("nvlink_domain").kind == "catalog":
+        assumed.append(f"{problem.gpus_per_node} GPUs a node, NVLink domain {problem.nvlink_domain}")
+    network = problem.gpu.network_bytes_per_second / 1e9
+    assumed.append(f"network {network:.0f} GB/s a GPU")
+    if problem.model.mtp_layers:
+        assumed.append(f"{problem.model.mtp_layers} MTP layer")
+    page.entry("assumed", "; ".join(assumed))
+
+
+def _next(page: Page, report: Report) -> None:
+    from cli.emit.launch import launch_line
+
+    answer = report.answers[0]
+    page.raw("launch", launch_line(answer.problem, answer.layout))
+    page.entry("", "(--format bridge writes the overrides with it, bridge-python and megatron-lm the same for those)")
+
+
+def _nothing(page: Page, report: Report) -> None:
+    problem = report.asked
+    what = f"{problem.model.name} on {problem.gpus} x {problem.gpu.name}"
+    if report.status == "unknown":
+        page.line(click.style(f"undecided: no layout of {what} was found or excluded in the time given", fg="yellow"))
+        page.entry("try", "a longer --time-limit, or pins that narrow the search")
+        return
+    page.line(click.style(f"error: no layout of {what}", fg="red", bold=True))
+    page.line()
+    if not report.conflict:
+        page.entry("conflict", "(not narrowed down in the time given)")
+    for rule in report.conflict:
+        page.entry(rule.id, "")
+        page.entry("", rule.statement)
+        page.entry("", _origin(problem, rule))
+    if report.conflict:
+        page.line()
+        page.entry("proof", "these rules cannot hold together; drop any one of them and a layout exists")
+
+
+def _origin(problem: Problem, rule: Rule) -> str:
+    """The numbers that the rule reads and where they come from, and Megatron's place."""
+    values = [f"{name} = {_value(problem, name)} ({problem.origin(name)})" for name in rule.reads]
+    if hasattr(rule, "origin"):
+        values.append(str(rule.origin))
+    if rule.source:
+        values.append(str(rule.source))
+    return "; ".join(values)
+
+
+def _value(problem: Problem, name: str) -> object:
+    if name == "budget_bytes":
+        return f"{problem.budget_bytes / (1 << 30):.1f} GiB"
+    model: ModelSpec = problem.model
+    return getattr(problem, name, getattr(model, name, getattr(problem.settings, name, None)))

@@ -1,0 +1,1 @@
+"""What is true of a layout: rules, bytes and times, over plain integers. Never imports ortools."""

@@ -1,0 +1,1 @@
+"""What exists: architectures and machines, each number with its source. Imports none of the other rooms."""

@@ -1,0 +1,187 @@
+"""Finding entries: by name, alias or Hugging Face id in the catalog, or in a file of the user's own.
+
+Entries that ship with the package are validated by its tests and built here without pydantic, so that a lookup costs
+milliseconds. A user's entry goes through :mod:`models_catalog.validation`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from models_catalog.documents import parse_document, read_located, read_text
+from models_catalog.errors import InvalidEntry, UnknownName
+from models_catalog.schema import GpuSpec, ModelSpec
+
+__all__ = [
+    "all_gpus",
+    "all_models",
+    "find_model",
+    "gpu_names",
+    "load_gpu",
+    "load_model",
+    "model_names",
+    "read_model",
+]
+
+HOME = Path(__file__).parent
+
+_SEQUENCES = ("aliases", "sources", "window_attn_skip_freq", "linear_attention_freq", "moe_router_load_balancing_type")
+_FREQUENCY = re.compile(r"\[\s*([01])\s*\](?:\s*\*\s*(\d{1,4}))?")
+
+
+@cache
+def _files(kind: str) -> dict[str, Path]:
+    """Entry name to file; a file is named after its entry."""
+    pattern = "models/**/*.yaml" if kind == "model" else "gpus/*.yaml"
+    return {path.stem: path for path in sorted(HOME.glob(pattern), key=lambda path: path.stem)}
+
+
+def model_names() -> list[str]:
+    """Every model of the catalog, in order."""
+    return list(_files("model"))
+
+
+def gpu_names() -> list[str]:
+    """Every GPU of the catalog, in order."""
+    return list(_files("gpu"))
+
+
+@cache
+def load_model(name: str) -> ModelSpec:
+    """The catalog's model of that name, alias or Hugging Face id. Raises :class:`~models_catalog.errors.UnknownName`."""
+    return ModelSpec(**model_fields(_entry("model", name), name))
+
+
+@cache
+def load_gpu(name: str) -> GpuSpec:
+    """The catalog's GPU of that name or alias. Raises :class:`~models_catalog.errors.UnknownName`."""
+    return GpuSpec(**gpu_fields(_entry("gpu", name)))
+
+
+def all_models() -> list[ModelSpec]:
+    """Every entry of the catalog (reads every file)."""
+    return [load_model(name) for name in model_names()]
+
+
+def all_gpus() -> list[GpuSpec]:
+    """Every GPU of the catalog."""
+    return [load_gpu(name) for name in gpu_names()]
+
+
+def find_model(word: str) -> ModelSpec:
+    """What a person may write for MODEL: a path (``config.json``, its folder, a YAML entry), or a name of the catalog."""
+    looks_like_a_path = word.endswith((".json", ".yaml", ".yml")) or word.startswith((".", "/", "~"))
+    if looks_like_a_path or (Path(word).is_dir() and word.lower() not in _files("model")):
+        return read_model(str(Path(word).expanduser()))
+    return load_model(word)
+
+
+def read_model(path: str) -> ModelSpec:
+    """A model from a YAML entry, a ``config.json``, or a folder that holds one.
+
+    Raises :class:`~models_catalog.errors.InvalidEntry` naming the field and its place.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "config.json"
+    data, places = read_located(str(file))
+    if not isinstance(data, dict):
+        raise InvalidEntry(str(file), None, "is not a mapping of fields to values")
+    if "model_type" in data or "architectures" in data:
+        from models_catalog.huggingface import model_from_hf
+
+        return model_from_hf(data, str(file))
+    from models_catalog.validation import validated_model
+
+    data.setdefault("name", file.stem)
+    return validated_model(data, str(file), places)
+
+
+def model_fields(data: dict[str, Any], origin: str) -> dict[str, Any]:
+    """YAML values as a :class:`~models_catalog.schema.ModelSpec` holds them: lists as tuples, frequencies expanded."""
+    fields = dict(data)
+    for name in _SEQUENCES:
+        if isinstance(fields.get(name), list):
+            fields[name] = tuple(fields[name])
+    frequency = fields.get("moe_layer_freq")
+    if isinstance(frequency, list | str):
+        fields["moe_layer_freq"] = layer_pattern(frequency, origin)
+    return fields
+
+
+def gpu_fields(data: dict[str, Any]) -> dict[str, Any]:
+    """YAML values as a :class:`~models_catalog.schema.GpuSpec` holds them."""
+    fields = dict(data)
+    for name in ("aliases", "sources"):
+        fields[name] = tuple(fields.get(name, ()))
+    fields["collective_efficiency"] = tuple((int(size), float(share)) for size, share in fields["collective_efficiency"])
+    return fields
+
+
+def layer_pattern(value: list[Any] | str, origin: str) -> tuple[int, ...] | int:
+    """A layer frequency as Megatron writes it: a list of 0 and 1, ``([0]*3+[1]*58)``, or a number in quotes.
+
+    >>> layer_pattern("([0]*1+[1]*3)", "entry")
+    (0, 1, 1, 1)
+    """
+    if isinstance(value, list):
+        return tuple(value)
+    text = value.strip()
+    if text.isdigit() and len(text) < 5:
+        return int(text)
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1]
+    pattern: list[int] = []
+    for part in text.split("+"):
+        matched = _FREQUENCY.fullmatch(part.strip())
+        if matched is None:
+            raise InvalidEntry(origin, "moe_layer_freq", f"is {value!r}: write a list, or as in ([0]*3+[1]*58)")
+        pattern += [int(matched[1])] * int(matched[2] or 1)
+    return tuple(pattern)
+
+
+def _entry(kind: str, name: str) -> dict[str, Any]:
+    wanted = _plain(name)
+    files = _files(kind)
+    if wanted in files:
+        return _read(files[wanted])
+    for path in files.values():  # an alias or a Hugging Face id: look inside
+        text = path.read_text(encoding="utf-8")
+        if wanted in text.lower().replace("_", "-"):
+            data: dict[str, Any] = parse_document(text, str(path))
+            if wanted in {_plain(known) for known in (*data.get("aliases", ()), data.get("hf_id") or "")}:
+                return data
+    raise UnknownName(kind, name, _close(wanted, kind))
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(" ", "-")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    data: dict[str, Any] = parse_document(read_text(str(path)), str(path))
+    return data
+
+
+def _close(wanted: str, kind: str) -> list[str]:
+    known: dict[str, str] = {}
+    for name, path in _files(kind).items():
+        for word in _known_words(name, path):
+            known.setdefault(word, name)
+    words = difflib.get_close_matches(wanted, list(known), n=6, cutoff=0.6)
+    words += sorted(word for word in known if wanted and wanted in word)
+    return _distinct(known[word] for word in words)[:3]
+
+
+def _known_words(name: str, path: Path) -> list[str]:
+    data = _read(path)
+    return [name, *(_plain(alias) for alias in data.get("aliases", ()))]
+
+
+def _distinct(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(words))

@@ -1,0 +1,197 @@
+"""Entries that come from outside, checked before they become objects. The one place that imports pydantic for the catalog.
+
+Types are pydantic's (strict: ``true`` is not 1, ``8.0`` is not 8); what follows is what types cannot say. Megatron's own
+laws (heads over groups, say) are not repeated here: the rules judge them, with their sources.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from models_catalog.documents import Places
+from models_catalog.errors import InvalidEntry
+from models_catalog.loader import gpu_fields, layer_pattern, model_fields
+from models_catalog.schema import HYBRID_SYMBOLS, GpuSpec, ModelSpec
+
+__all__ = ["model_from_mapping", "validated_gpu", "validated_model"]
+
+LARGEST = {"num_layers": 10_000, "num_moe_experts": 1_000_000, "mtp_num_layers": 100}
+LARGEST_SIZE = 100_000_000
+LARGEST_COUNT = 10**15
+
+MOE_ONLY = (
+    "moe_shared_expert_intermediate_size",
+    "moe_router_num_groups",
+    "moe_router_group_topk",
+    "moe_latent_size",
+)
+MLA_NEEDS = ("kv_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "v_head_dim")
+MAMBA_NEEDS = ("mamba_num_heads", "mamba_head_dim", "mamba_state_dim", "mamba_num_groups")
+
+DEFAULT_VOCABULARY = 128256
+"""For an inline model that names none: its embedding is then only roughly sized, and a warning says so."""
+
+RENAMED = {"hybrid_layer_pattern": "hybrid_override_pattern"}
+"""Megatron's newer names of the same field."""
+
+_FIELDS = tuple(f.name for f in fields(ModelSpec))
+
+
+@cache
+def _shape_of(spec: type) -> type[BaseModel]:
+    """The fields of a catalog dataclass as a strict pydantic model."""
+    hints = get_type_hints(spec)
+    shape: dict[str, Any] = {
+        f.name: (hints[f.name], ... if f.default is MISSING else f.default) for f in fields(spec) if f.init
+    }
+    return create_model(spec.__name__, __config__=ConfigDict(strict=True, extra="forbid"), **shape)
+
+
+def validated_model(data: dict[str, Any], origin: str, places: Places | None = None) -> ModelSpec:
+    """A model from a mapping in which every key must be a field. Raises :class:`~models_catalog.errors.InvalidEntry`."""
+    places = places or {}
+    data = {RENAMED.get(name, name): value for name, value in data.items()}
+    for name in data:
+        if name not in _FIELDS:
+            close = difflib.get_close_matches(name, _FIELDS, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InvalidEntry(_where(origin, name, places), name, f"is not a field of a model{hint}")
+    for name in ("num_layers", "hidden_size", "num_attention_heads", "vocab_size"):
+        if data.get(name) is None and not (name == "num_layers" and data.get("hybrid_override_pattern")):
+            raise InvalidEntry(origin, name, "is missing")
+    return _model(data, origin, places)
+
+
+def model_from_mapping(data: dict[str, Any], origin: str) -> tuple[ModelSpec, list[str]]:
+    """An inline model: any Megatron provider field may stand there; unknown ones are ignored, each with a warning.
+
+    ``None`` is "not set". Raises :class:`~models_catalog.errors.InvalidEntry`.
+    """
+    warnings, known = [], {}
+    for key, value in data.items():
+        name = RENAMED.get(key, key)
+        if name not in _FIELDS:
+            warnings.append(f"model field {key} is not known here and ignored")
+        elif value is not None:
+            known[name] = value
+    if isinstance(known.get("window_size"), list | tuple) and known["window_size"]:
+        known["window_size"] = known["window_size"][0]  # Megatron writes (left, right)
+    if "vocab_size" not in known:
+        known["vocab_size"] = DEFAULT_VOCABULARY
+        warnings.append(f"model.vocab_size is not given: {DEFAULT_VOCABULARY} assumed")
+    known.setdefault("name", "inline")
+    return validated_model(known, origin), warnings
+
+
+def validated_gpu(data: dict[str, Any], origin: str) -> GpuSpec:
+    """A GPU from a mapping. Raises :class:`~models_catalog.errors.InvalidEntry`."""
+    try:
+        values = gpu_fields(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidEntry(origin, "collective_efficiency", f"must be pairs of size and share ({error})") from None
+    gpu: GpuSpec = _typed(GpuSpec, values, origin, {})
+    for field in fields(GpuSpec):
+        value = getattr(gpu, field.name)
+        if isinstance(value, int | float) and not value > 0:
+            raise InvalidEntry(origin, field.name, f"is {value}: it must be above 0")
+    if gpu.usable_gib > gpu.label_gib:
+        raise InvalidEntry(origin, "usable_gib", f"is {gpu.usable_gib}, more than the label's {gpu.label_gib}")
+    return gpu
+
+
+def _model(data: dict[str, Any], origin: str, places: Places) -> ModelSpec:
+    _types_of_patterns(data, origin, places)
+    values = model_fields(data, origin)
+    pattern = values.get("hybrid_override_pattern")
+    if pattern is not None:
+        values["num_layers"] = _hybrid_layers(values.get("num_layers"), pattern, _where(origin, "hybrid_override_pattern", places))
+    model: ModelSpec = _typed(ModelSpec, values, origin, places)
+    for field in fields(ModelSpec):
+        _size(field.name, getattr(model, field.name), _where(origin, field.name, places))
+    _contradictions(model, origin, places)
+    return model
+
+
+def _types_of_patterns(data: dict[str, Any], origin: str, places: Places) -> None:
+    """Patterns are unfolded before pydantic sees them, so their own types come first."""
+    value = data.get("moe_layer_freq")
+    if isinstance(value, list) and not all(type(item) is int and item in (0, 1) for item in value):
+        raise InvalidEntry(_where(origin, "moe_layer_freq", places), "moe_layer_freq", "must be a list of 0 and 1")
+    if isinstance(value, str):
+        layer_pattern(value, _where(origin, "moe_layer_freq", places))
+    pattern = data.get("hybrid_override_pattern")
+    if pattern is not None and not isinstance(pattern, str):
+        where = _where(origin, "hybrid_override_pattern", places)
+        raise InvalidEntry(where, "hybrid_override_pattern", "must be text")
+
+
+def _typed(spec: type, values: dict[str, Any], origin: str, places: Places) -> Any:
+    try:
+        _shape_of(spec).model_validate(values)
+        return spec(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else None
+        message = str(first["msg"]).removeprefix("Input should be ")
+        shown = repr(first.get("input"))[:60]
+        raise InvalidEntry(_where(origin, name, places), name, f"is {shown}: it must be {message}") from None
+
+
+def _where(origin: str, name: str | None, places: Places) -> str:
+    if name is None or name not in places:
+        return origin
+    line, column = places[name]
+    return f"{origin}:{line}:{column}"
+
+
+def _size(name: str, value: Any, where: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return
+    largest = LARGEST_COUNT if name.endswith("parameters") else LARGEST.get(name, LARGEST_SIZE)
+    least = 0 if name in ("mtp_num_layers", "num_moe_experts", "moe_latent_size", "q_lora_rank", "moe_layer_freq") else 1
+    if not least <= value <= largest:
+        raise InvalidEntry(where, name, f"is {value}: it must be from {least} to {largest}")
+
+
+def _hybrid_layers(given: Any, pattern: str, where: str) -> int:
+    main = pattern.split("/")[0].replace("|", "")
+    unknown = sorted(set(re.sub(r"[|/]", "", pattern)) - set(HYBRID_SYMBOLS))
+    if unknown:
+        known = " ".join(HYBRID_SYMBOLS)
+        raise InvalidEntry(where, "hybrid_override_pattern", f"has {unknown[0]!r}: the symbols are {known}, | and /")
+    if given is not None and given != len(main):
+        raise InvalidEntry(where, "num_layers", f"is {given}, the hybrid pattern has {len(main)} symbols")
+    return len(main)
+
+
+def _contradictions(model: ModelSpec, origin: str, places: Places) -> None:
+    """Fields that cannot stand together whatever the layout is."""
+
+    def refuse(name: str, message: str) -> None:
+        raise InvalidEntry(_where(origin, name, places), name, message)
+
+    if not model.is_moe:
+        for name in MOE_ONLY:
+            if getattr(model, name):
+                refuse(name, "is given without num_moe_experts")
+    if model.multi_latent_attention:
+        for name in MLA_NEEDS:
+            if not getattr(model, name):
+                refuse(name, "is missing: multi_latent_attention needs it")
+    elif model.kv_lora_rank:
+        refuse("kv_lora_rank", "is given without multi_latent_attention: true")
+    kinds = {kind.mixer for kind in model.layer_kinds}
+    if "mamba" in kinds:
+        for name in MAMBA_NEEDS:
+            if not getattr(model, name):
+                refuse(name, "is missing: the hybrid pattern has Mamba layers")
+    if model.is_hybrid and any(k.feedforward == "moe" for k in model.layer_kinds) and not model.is_moe:
+        refuse("num_moe_experts", "is missing: the hybrid pattern has E layers")
+    if model.num_attention_heads > model.hidden_size and not model.kv_channels:
+        refuse("num_attention_heads", f"is {model.num_attention_heads}, more than hidden_size {model.hidden_size}")

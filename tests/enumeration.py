@@ -1,0 +1,78 @@
+"""Brute force: every layout of a small problem, judged by ``holds`` and the formulas alone. Knows nothing of CP-SAT.
+
+Slow on purpose and simple on purpose: it is the second opinion that the solver is held against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+from constraints.batch_choice import chosen_microbatches
+from constraints.layout import Layout
+from constraints.pipeline.placement import place
+from constraints.problem import MICRO_BATCH_SIZES, Problem
+from constraints.registry import enforced_rules
+from solver.objectives import OBJECTIVES, tie_break_key
+from solver.shapes import virtual_stages
+
+
+def divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def candidates(problem: Problem) -> Iterator[Layout]:
+    """Every layout whose meshes cover the GPUs, legal or not."""
+    gpus, model, batch = problem.gpus, problem.model, problem.global_batch_size
+    group = problem.settings.microbatch_group_size_per_vp_stage
+    for pp in divisors(gpus):
+        stage = gpus // pp
+        for vpp in virtual_stages(problem, pp, range(1, model.num_layers + 1)) if pp <= model.num_layers else []:
+            placed = place(model, pp, vpp)
+            if placed is None:
+                continue
+            experts = [(etp, ep) for etp in divisors(stage) for ep in divisors(stage // etp)] if model.is_moe else [(1, 1)]
+            for tp in divisors(stage):
+                for cp, mbs, sp in product(divisors(stage // tp), MICRO_BATCH_SIZES, (False, True)):
+                    dp = stage // (tp * cp)
+                    multiple = (group or pp) if vpp > 1 else 1
+                    if batch is None:
+                        count = chosen_microbatches(problem.target_sequences, dp, mbs, multiple)
+                        total = count * mbs * dp
+                    else:
+                        count, total = batch // (mbs * dp), batch
+                    for (etp, ep), recompute in product(experts, problem.recompute_options):
+                        yield Layout(
+                            tp=tp,
+                            pp=pp,
+                            vpp=vpp if vpp > 1 else None,
+                            cp=cp,
+                            ep=ep,
+                            etp=etp,
+                            dp=dp,
+                            edp=stage // (etp * ep),
+                            sequence_parallel=sp,
+                            micro_batch_size=mbs,
+                            num_microbatches=count,
+                            global_batch_size=total,
+                            gpus=gpus,
+                            split=placed[1],
+                            recompute=recompute,
+                            settings=problem.settings,
+                        )
+
+
+def legal(problem: Problem) -> Iterator[Layout]:
+    """Every layout that all enforced rules accept."""
+    rules = sorted(enforced_rules(problem), key=lambda rule: rule.id.startswith("memory"))  # the dear one last
+    return (layout for layout in candidates(problem) if all(rule.holds(problem, layout) for rule in rules))
+
+
+def best(problem: Problem) -> Layout | None:
+    """The layout that the objective and then the tie-breaks put first, or ``None`` if none is legal."""
+    measure = OBJECTIVES[problem.objective].measure
+    return min(
+        legal(problem),
+        key=lambda layout: (measure(problem, layout), tie_break_key(problem, layout)),
+        default=None,
+    )

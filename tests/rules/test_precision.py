@@ -1,0 +1,68 @@
+"""Rules about low precision: each is broken by one layout and kept by a near twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from constraints.precision import RULES
+from models_catalog.schema import ModelSpec
+from tests.rules.builders import hybrid, judge, mla, model, moe
+
+BY_ID = {rule.id: rule for rule in RULES}
+
+BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
+    ("precision.fp8-widths", model(hidden_size=4104), {"precision": "fp8_cs"}, ("4104 mod 16 = 8", "fp8_cs")),
+    ("precision.fp8-widths", model(), {"precision": "fp8_cs", "tp": 512}, ("/ tp=512", "8 mod 16 = 8")),
+    ("precision.fp8-widths", model(ffn_hidden_size=14320), {"precision": "fp8_cs", "tp": 2}, ("7160 mod 16 = 8",)),
+    ("precision.fp8-widths", model(ffn_hidden_size=14352), {"precision": "fp8_mx"}, ("14352 mod 32 = 16", "fp8_mx")),
+    ("precision.fp8-widths", mla(v_head_dim=8), {"precision": "fp8_cs", "tp": 128}, ("1024 / tp=128", "8 mod 16 = 8")),
+    (
+        "precision.fp8-widths",
+        moe(moe_shared_expert_intermediate_size=2056),
+        {"precision": "fp8_cs"},
+        ("2056 mod 16 = 8",),
+    ),
+    ("precision.fp8-experts", moe(), {"precision": "fp8_mx", "etp": 16}, ("768 / etp=16", "48 mod 32 = 16")),
+    ("precision.fp8-experts", moe(moe_ffn_hidden_size=776), {"precision": "fp8_cs"}, ("776 mod 16 = 8",)),
+    ("precision.fp8-tokens", model(), {"precision": "fp8_cs", "seq_length": 8191}, ("8191 mod 8 = 7",)),
+    ("precision.fp8-tokens", model(), {"precision": "fp8_mx", "seq_length": 4112}, ("4112 mod 32 = 16",)),
+    (
+        "precision.fp8-tokens",
+        model(),
+        {"precision": "fp8_cs", "seq_length": 128, "tp": 8, "cp": 4, "sequence_parallel": True},
+        ("cp=4 * tp=8", "4 mod 8 = 4"),
+    ),
+    ("precision.fp8-param", model(), {"fp8_param_gather": True}, ("bf16", "fp8_param_gather=false")),
+]
+
+KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
+    ("precision.fp8-widths", model(hidden_size=4104), {}),
+    ("precision.fp8-widths", model(), {"precision": "fp8_cs", "tp": 8}),
+    ("precision.fp8-widths", model(ffn_hidden_size=14352), {"precision": "fp8_cs"}),
+    ("precision.fp8-widths", moe(ffn_hidden_size=6143), {"precision": "fp8_cs"}),
+    ("precision.fp8-widths", hybrid("MEME", ffn_hidden_size=6143), {"precision": "fp8_cs"}),
+    ("precision.fp8-experts", moe(), {"precision": "fp8_cs", "etp": 16}),
+    ("precision.fp8-experts", model(moe_ffn_hidden_size=776), {"precision": "fp8_cs"}),
+    ("precision.fp8-tokens", model(), {"precision": "fp8_cs", "seq_length": 2052, "micro_batch_size": 2}),
+    ("precision.fp8-tokens", model(), {"precision": "fp8_cs", "seq_length": 128, "tp": 8, "cp": 4}),
+    ("precision.fp8-tokens", model(), {"seq_length": 8191}),
+    ("precision.fp8-param", model(), {"precision": "fp8_cs", "fp8_param_gather": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "spec", "words", "numbers"), BROKEN)
+def test_broken(name: str, spec: ModelSpec, words: dict[str, Any], numbers: tuple[str, ...]) -> None:
+    text = judge(BY_ID[name], spec, **words)
+    assert text is not None
+    assert all(number in text for number in numbers), text
+
+
+@pytest.mark.parametrize(("name", "spec", "words"), KEPT)
+def test_kept(name: str, spec: ModelSpec, words: dict[str, Any]) -> None:
+    assert judge(BY_ID[name], spec, **words) is None
+
+
+def test_every_rule_is_broken_and_kept() -> None:
+    assert {case[0] for case in BROKEN} == {case[0] for case in KEPT} == set(BY_ID)

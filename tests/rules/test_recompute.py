@@ -1,0 +1,118 @@
+"""Rules about recompute, offload and CUDA graphs: each is broken by one layout and kept by a near twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from constraints.layout import Recompute
+from constraints.recompute import RULES
+from models_catalog.schema import ModelSpec
+from tests.rules.builders import FULL, hybrid, judge, mla, model, moe, selective
+
+BY_ID = {rule.id: rule for rule in RULES}
+
+OFFLOAD = {"cpu_offloading": True, "cpu_offloading_num_layers": 2}
+GRAPHS = {"cuda_graph_impl": "transformer_engine", "use_te_rng_tracker": True}
+ROUTER = GRAPHS | {"cuda_graph_modules": ("attn", "moe_router", "moe_preprocess")}
+STEP = {"cuda_graph_impl": "full_iteration", "use_te_rng_tracker": True, "check_for_nan_in_loss": False}
+DROP_AND_PAD = {"moe_expert_capacity_factor": 1.0, "moe_pad_expert_input_to_capacity": True}
+
+BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
+    ("recompute.rc-full", model(), {"recompute": Recompute("full")}, ("recompute_method=None", "uniform")),
+    ("recompute.rc-full", model(), {"recompute": Recompute("full", "uniform")}, ("recompute_num_layers",)),
+    ("recompute.rc-full", model(), {"recompute": Recompute("some")}, ("recompute_granularity=some",)),
+    ("recompute.rc-sel", model(), {"recompute": selective("attn")}, ("recompute_modules holds attn",)),
+    ("recompute.rc-sel", model(), {"recompute": Recompute("selective", num_layers=1)}, ("recompute_num_layers=1",)),
+    ("recompute.rc-sel", model(), {"recompute": Recompute("selective", "all")}, ("recompute_method=all",)),
+    ("recompute.rc-mod", model(), {"recompute": selective("mla_up_proj")}, ("mla_up_proj", "dense")),
+    ("recompute.rc-mod", moe(moe_grouped_gemm=False), {"recompute": selective("moe_act")}, ("moe_grouped_gemm=true",)),
+    ("recompute.rc-mod", model(), {"recompute": selective("gdn_norm_out")}, ("gated delta net",)),
+    ("recompute.rc-mod", model(), {"recompute": selective("mhc")}, ("enable_mhc_connections=true",)),
+    ("recompute.rc-mod", model(enable_mhc_connections=True), {"recompute": selective("mhc", "mlp")}, ("mhc", "mlp")),
+    (
+        "recompute.rc-mod",
+        model(),
+        {"recompute": selective("layernorm"), "precision": "fp8_ds"},
+        ("layernorm", "fp8_ds"),
+    ),
+    (
+        "recompute.rc-dist",
+        model(),
+        {"distribute_saved_activations": True, "tp": 4, "sequence_parallel": True, "recompute": FULL},
+        ("tp=4", "full", "distribute_saved_activations=false"),
+    ),
+    ("recompute.offload", model(), OFFLOAD | {"pp": 2}, ("pp=2",)),
+    ("recompute.offload", model(), OFFLOAD | {"cpu_offloading_num_layers": 32}, ("=32", "0 to 31", "32 layers")),
+    ("recompute.offload", model(), OFFLOAD | {"recompute": selective("mlp")}, ("selective",)),
+    ("recompute.offload", model(), OFFLOAD | {"fine_grained_activation_offloading": True}, ("fine_grained",)),
+    (
+        "recompute.offload",
+        model(enable_mhc_connections=True),
+        {"fine_grained_activation_offloading": True, "recompute": selective("mhc")},
+        ("mhc",),
+    ),
+    ("recompute.cg", model(), GRAPHS | {"recompute": FULL}, ("full recompute", "full_iteration")),
+    ("recompute.cg", model(), {"cuda_graph_impl": "transformer_engine"}, ("use_te_rng_tracker=true",)),
+    ("recompute.cg", model(), GRAPHS | {"cuda_graph_impl": "local"}, ("cuda_graph_impl=local",)),
+    ("recompute.cg", model(), GRAPHS | {"cuda_graph_modules": ("attention",)}, ("holds attention",)),
+    ("recompute.cg", model(), GRAPHS | {"cuda_graph_modules": ("full_iteration",)}, ("holds full_iteration",)),
+    ("recompute.cg", model(), GRAPHS | {"cuda_graph_modules": ("moe_router",)}, ("moe_router", "no experts")),
+    ("recompute.cg", moe(), GRAPHS | {"cuda_graph_modules": ("moe", "moe_router")}, ("both moe and moe_router",)),
+    ("recompute.cg", moe(), GRAPHS | {"cuda_graph_modules": ("moe_preprocess",)}, ("moe_preprocess without",)),
+    ("recompute.cg", moe(), GRAPHS | {"cuda_graph_modules": ("mlp",)}, ("mlp", "no dense layer")),
+    ("recompute.cg", moe(), GRAPHS | {"cuda_graph_modules": ("moe",)}, ("drop-and-pad",)),
+    ("recompute.cg", moe(), ROUTER | {"moe_expert_capacity_factor": 1.5}, ("alltoall", "1.5")),
+    ("recompute.cg", moe(), ROUTER | {"recompute": selective("moe")}, ("moe_router",)),
+    ("recompute.cg", model(), GRAPHS | OFFLOAD, ("cpu_offloading=True",)),
+    (
+        "recompute.cg",
+        moe(),
+        GRAPHS | DROP_AND_PAD | {"cuda_graph_modules": ("moe",), "fine_grained_activation_offloading": True},
+        ("fine_grained_activation_offloading",),
+    ),
+    ("recompute.cg", model(), STEP | {"check_for_nan_in_loss": None}, ("check_for_nan_in_loss=True",)),
+    ("recompute.cg", model(), STEP | {"cuda_graph_modules": ("attn",)}, ("['attn']",)),
+]
+
+KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
+    ("recompute.rc-full", model(), {"recompute": FULL}),
+    ("recompute.rc-full", model(), {"recompute": Recompute("full", "block", 99)}),
+    ("recompute.rc-full", model(), {}),
+    ("recompute.rc-sel", model(), {"recompute": selective("core_attn", "layernorm", "gdp_qkv")}),
+    ("recompute.rc-sel", model(), {"recompute": Recompute("selective", "block")}),
+    ("recompute.rc-mod", mla(), {"recompute": selective("mla_up_proj")}),
+    ("recompute.rc-mod", moe(), {"recompute": selective("moe_act"), "precision": "fp8_cs"}),
+    ("recompute.rc-mod", model(), {"recompute": Recompute(None, modules=("mla_up_proj",))}),
+    ("recompute.rc-dist", model(), {"distribute_saved_activations": True, "tp": 4, "recompute": FULL}),
+    ("recompute.rc-dist", model(), {"distribute_saved_activations": True, "tp": 4, "sequence_parallel": True}),
+    ("recompute.offload", model(), OFFLOAD | {"cpu_offloading_num_layers": 31}),
+    ("recompute.offload", model(), {"cpu_offloading_num_layers": 95, "pp": 2, "recompute": FULL}),
+    ("recompute.cg", model(), GRAPHS | {"recompute": selective("mlp")}),
+    ("recompute.cg", model(), GRAPHS | {"cuda_graph_modules": ("mlp",)}),
+    ("recompute.cg", moe(moe_layer_freq=(0,) + (1,) * 47), GRAPHS | {"cuda_graph_modules": ("mlp",)}),
+    ("recompute.cg", moe(), GRAPHS | DROP_AND_PAD | {"cuda_graph_modules": ("moe",)}),
+    ("recompute.cg", moe(), ROUTER | {"recompute": selective("moe_act")}),
+    ("recompute.cg", moe(), ROUTER | {"moe_token_dispatcher_type": "flex", "moe_expert_capacity_factor": 1.5}),
+    ("recompute.cg", model(), STEP | {"recompute": FULL}),
+    ("recompute.cg", model(), STEP | {"cuda_graph_impl": "local", "cuda_graph_modules": ("full_iteration",)}),
+    ("recompute.cg", hybrid(), {"cuda_graph_impl": "transformer_engine", "cuda_graph_modules": ("attn", "mamba")}),
+    ("recompute.cg", model(), {"cuda_graph_modules": ("full_iteration",), "recompute": FULL}),
+]
+
+
+@pytest.mark.parametrize(("name", "spec", "words", "numbers"), BROKEN)
+def test_broken(name: str, spec: ModelSpec, words: dict[str, Any], numbers: tuple[str, ...]) -> None:
+    text = judge(BY_ID[name], spec, **words)
+    assert text is not None
+    assert all(number in text for number in numbers), text
+
+
+@pytest.mark.parametrize(("name", "spec", "words"), KEPT)
+def test_kept(name: str, spec: ModelSpec, words: dict[str, Any]) -> None:
+    assert judge(BY_ID[name], spec, **words) is None
+
+
+def test_every_rule_is_broken_and_kept() -> None:
+    assert {case[0] for case in BROKEN} == {case[0] for case in KEPT} == set(BY_ID)
