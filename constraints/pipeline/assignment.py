@@ -16,7 +16,7 @@ from constraints.layout import PipelineSplit
 from constraints.pipeline.language import LayoutSyntaxError, format_layout, parse_layout
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Assignment", "Chunk", "assignment_of", "simplest_split", "sizes_of_split"]
+__all__ = ["Assignment", "Chunk", "assignment_of", "simplest_split", "simplest_split_of_text", "sizes_of_split"]
 
 
 class Chunk(NamedTuple):
@@ -161,6 +161,14 @@ def simplest_split(model: ModelSpec, assignment: Assignment) -> PipelineSplit:
         if sizes_of_split(model.num_layers, pp, vpp, split) == assignment.sizes and _standard_ends(model, assignment):
             return split
     return PipelineSplit(layout=assignment.text())
+
+
+def simplest_split_of_text(model: ModelSpec, pp: int, chunks: int, layout: str) -> PipelineSplit | None:
+    """The simplest form of an assignment that is written out; ``None`` if it does not come out for this model."""
+    if chunks % pp:
+        return None
+    assignment = _from_layout(model, pp, chunks // pp, layout)
+    return None if assignment is None else simplest_split(model, assignment)
 
 
 def _standard_ends(model: ModelSpec, assignment: Assignment) -> bool:
