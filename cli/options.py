@@ -18,7 +18,9 @@ _REPEATED = ("pin", "limit", "relax")
 _SWITCHES = ("allow_borderline", "allow_idle")
 
 _OPTIONS = (
-    click.option("--request", "request_file", metavar="FILE", help="A YAML or JSON file with these same keys; flags win."),
+    click.option(
+        "--request", "request_file", metavar="FILE", help="A YAML or JSON file with these same keys; flags win."
+    ),
     click.option("--gpus", type=int, metavar="N", help="How many GPUs there are."),
     click.option("--gpu", metavar="NAME", help="Which GPU: h100, h200, b200, gb200, a100-80gb ..."),
     click.option("--gpus-per-node", type=int, metavar="N", help="GPUs of one node (default: the catalog's)."),

@@ -53,7 +53,9 @@ class Arithmetic(Protocol):
         """``make()``, or what it gave before under the same key."""
 
 
-def once(formula: Callable[Concatenate[Arithmetic, Any, Any, P], R]) -> Callable[Concatenate[Arithmetic, Any, Any, P], R]:
+def once(
+    formula: Callable[Concatenate[Arithmetic, Any, Any, P], R],
+) -> Callable[Concatenate[Arithmetic, Any, Any, P], R]:
     """Let a formula over (arithmetic, problem, degrees, ...) be built once per arithmetic and further arguments.
 
     An arithmetic that remembers (CP-SAT's) serves one problem and one set of variables, so neither is part of the key.

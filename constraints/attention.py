@@ -64,7 +64,9 @@ class HeadsOverGroups(Rule):
 
     id = "attention.heads-groups"
     noticed = Noticed.STEP
-    source = transformer_engine("attention/dot_product_attention/dot_product_attention.py", "DotProductAttention.__init__")
+    source = transformer_engine(
+        "attention/dot_product_attention/dot_product_attention.py", "DotProductAttention.__init__"
+    )
     reads = ("num_attention_heads", "num_query_groups")
     example = "32 heads with 5 query groups"
 

@@ -143,7 +143,9 @@ class _LayoutReader:
         dp = self.get("dp", max(1, gpus // (tp * pp * cp)))
         settings = self._settings()
         micro = self.get("mbs", 1)
-        count, batch = self._batch(dp, micro, (settings.microbatch_group_size_per_vp_stage or pp) if vpp and pp > 1 else 1)
+        count, batch = self._batch(
+            dp, micro, (settings.microbatch_group_size_per_vp_stage or pp) if vpp and pp > 1 else 1
+        )
         layout = Layout(
             tp=tp,
             pp=pp,
@@ -167,7 +169,9 @@ class _LayoutReader:
     def _sequence_parallel(self, tp: int) -> bool:
         wanted = bool(self.get("sp", False))
         if wanted and tp == 1:
-            self.warnings.append("sequence_parallel with tp=1: Megatron Bridge turns it off (Megatron-Core would raise)")
+            self.warnings.append(
+                "sequence_parallel with tp=1: Megatron Bridge turns it off (Megatron-Core would raise)"
+            )
         return wanted and tp > 1
 
     def _split(self) -> PipelineSplit:

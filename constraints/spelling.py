@@ -168,7 +168,9 @@ def _by_word() -> dict[str, Spelling]:
             words[spelling.path] = spelling
         if spelling.flag:
             words[spelling.flag] = spelling
-    for spelling in SPELLINGS:  # Bridge lets the same switches be set through comm_overlap, ddp, optimizer and the model
+    for (
+        spelling
+    ) in SPELLINGS:  # Bridge lets the same switches be set through comm_overlap, ddp, optimizer and the model
         for section in ("model", "ddp", "comm_overlap", "dist", "optimizer", "mixed_precision"):
             if spelling.section:
                 words.setdefault(f"{section}.{spelling.field}", spelling)

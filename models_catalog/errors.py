@@ -23,7 +23,9 @@ class UnknownName(CatalogError):
 
     def __init__(self, kind: str, name: str, suggestions: list[str]) -> None:
         hint = f" Did you mean {', '.join(suggestions)}?" if suggestions else ""
-        super().__init__(f"there is no {kind} called {name!r} in the catalog.{hint} `meshwright catalog {kind}s` lists them.")
+        super().__init__(
+            f"there is no {kind} called {name!r} in the catalog.{hint} `meshwright catalog {kind}s` lists them."
+        )
         self.kind, self.name, self.suggestions = kind, name, suggestions
 
 

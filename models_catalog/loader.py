@@ -119,7 +119,9 @@ def gpu_fields(data: dict[str, Any]) -> dict[str, Any]:
     fields = dict(data)
     for name in ("aliases", "sources"):
         fields[name] = tuple(fields.get(name, ()))
-    fields["collective_efficiency"] = tuple((int(size), float(share)) for size, share in fields["collective_efficiency"])
+    fields["collective_efficiency"] = tuple(
+        (int(size), float(share)) for size, share in fields["collective_efficiency"]
+    )
     return fields
 
 

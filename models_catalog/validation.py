@@ -110,7 +110,9 @@ def _model(data: dict[str, Any], origin: str, places: Places) -> ModelSpec:
     values = model_fields(data, origin)
     pattern = values.get("hybrid_override_pattern")
     if pattern is not None:
-        values["num_layers"] = _hybrid_layers(values.get("num_layers"), pattern, _where(origin, "hybrid_override_pattern", places))
+        values["num_layers"] = _hybrid_layers(
+            values.get("num_layers"), pattern, _where(origin, "hybrid_override_pattern", places)
+        )
     model: ModelSpec = _typed(ModelSpec, values, origin, places)
     for field in fields(ModelSpec):
         _size(field.name, getattr(model, field.name), _where(origin, field.name, places))
@@ -154,7 +156,9 @@ def _size(name: str, value: Any, where: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         return
     largest = LARGEST_COUNT if name.endswith("parameters") else LARGEST.get(name, LARGEST_SIZE)
-    least = 0 if name in ("mtp_num_layers", "num_moe_experts", "moe_latent_size", "q_lora_rank", "moe_layer_freq") else 1
+    least = (
+        0 if name in ("mtp_num_layers", "num_moe_experts", "moe_latent_size", "q_lora_rank", "moe_layer_freq") else 1
+    )
     if not least <= value <= largest:
         raise InvalidEntry(where, name, f"is {value}: it must be from {least} to {largest}")
 

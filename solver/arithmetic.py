@@ -241,9 +241,7 @@ class CpSat:
         forms = {form.key: form for t in terms for form in [Linear(self, {}, t) if isinstance(t, int) else t]}
         highest, lowest = max(f.low for f in forms.values()), min(f.high for f in forms.values())
         forms = {
-            key: form
-            for key, form in forms.items()
-            if (form.high >= highest if which == "max" else form.low <= lowest)
+            key: form for key, form in forms.items() if (form.high >= highest if which == "max" else form.low <= lowest)
         }
         if len(forms) == 1:
             (form,) = forms.values()

@@ -79,9 +79,7 @@ class Model:
         literals = tuple(self.cp.new_bool_var(f"recompute[{option}]") for option in options)
         self.cp.add_exactly_one(literals)
         names = (*DEGREES, "vpp", "micro_batch_size", "sequence_parallel")
-        x = Decisions(
-            **{name: make(self._domains[name], name) for name in names}, recompute=Choice(options, literals)
-        )
+        x = Decisions(**{name: make(self._domains[name], name) for name in names}, recompute=Choice(options, literals))
         a = self.arithmetic
         x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
         # tp with sequence parallelism, else 1

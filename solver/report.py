@@ -82,9 +82,8 @@ class Report:
                     "stratum": str(rule.stratum),
                     "statement": rule.statement,
                     "source": str(rule.source) if rule.source else None,
-                    "origin": {
-                        name: str(self.asked.origin(name)) for name in rule.reads
-                    } or str(getattr(rule, "origin", "")),
+                    "origin": {name: str(self.asked.origin(name)) for name in rule.reads}
+                    or str(getattr(rule, "origin", "")),
                 }
                 for rule in self.conflict
             ]

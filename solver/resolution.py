@@ -141,7 +141,9 @@ def _one_of(request: Request, name: str, choices: Iterable[str], default: str) -
         return default
     choices = tuple(choices)
     if value not in choices:
-        raise RequestError(name, value, request.origin(name), f"is none of {', '.join(choices)}" + _meant(value, choices))
+        raise RequestError(
+            name, value, request.origin(name), f"is none of {', '.join(choices)}" + _meant(value, choices)
+        )
     return str(value)
 
 

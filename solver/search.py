@@ -119,6 +119,8 @@ def _exclude(model: Model, layout: Layout) -> None:
         model.cp.add(quantity.expression() != (getattr(layout, name) or 1)).only_enforce_if(literal)
         different.append(literal)
     same = next(
-        lit for o, lit in zip(model.x.recompute.options, model.x.recompute.literals, strict=True) if o == layout.recompute
+        lit
+        for o, lit in zip(model.x.recompute.options, model.x.recompute.literals, strict=True)
+        if o == layout.recompute
     )
     model.cp.add_bool_or([*different, same.negated()])

@@ -31,7 +31,9 @@ def candidates(problem: Problem) -> Iterator[Layout]:
             placed = place(model, pp, vpp)
             if placed is None:
                 continue
-            experts = [(etp, ep) for etp in divisors(stage) for ep in divisors(stage // etp)] if model.is_moe else [(1, 1)]
+            experts = (
+                [(etp, ep) for etp in divisors(stage) for ep in divisors(stage // etp)] if model.is_moe else [(1, 1)]
+            )
             for tp in divisors(stage):
                 for cp, mbs, sp in product(divisors(stage // tp), MICRO_BATCH_SIZES, (False, True)):
                     dp = stage // (tp * cp)

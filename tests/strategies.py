@@ -80,7 +80,9 @@ def models(draw: st.DrawFn) -> ModelSpec:
 def problems(draw: st.DrawFn, *, most_gpus: int = 24) -> Problem:
     """A problem small enough to enumerate."""
     model = draw(models())
-    gpus = draw(st.one_of(st.integers(1, most_gpus), st.sampled_from([n for n in (7, 8, 12, 16, 18, 20, 24) if n <= most_gpus])))
+    gpus = draw(
+        st.one_of(st.integers(1, most_gpus), st.sampled_from([n for n in (7, 8, 12, 16, 18, 20, 24) if n <= most_gpus]))
+    )
     domain = draw(st.sampled_from([2, 4, 6, 8, 8, 72]))
     seq_length = draw(st.sampled_from([1000, 4096, 6144, 8192, 24576]))
     settings: dict[str, Any] = {}

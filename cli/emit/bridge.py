@@ -19,7 +19,9 @@ def emit(problem: Problem, layout: Layout) -> str:
     lines = [f"# {problem.model.name} on {layout.gpus} x {problem.gpu.name}, written by meshwright"]
     count, per_node = nodes(problem, layout)
     if layout.gpus % per_node:
-        lines.append(f"# the last of {count} nodes runs {layout.gpus % per_node} processes: start it with that --nproc_per_node")
+        lines.append(
+            f"# the last of {count} nodes runs {layout.gpus % per_node} processes: start it with that --nproc_per_node"
+        )
     body = [launch_line(problem, layout), *(override(path, value) for path, value in bridge_fields(problem, layout))]
     return "\n".join([*lines, " \\\n  ".join(body)]) + "\n"
 

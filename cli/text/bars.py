@@ -54,9 +54,7 @@ def _runs(memory: MemoryReport) -> Iterator[tuple[int, int, StageMemory]]:
         yield stages[0].rank, stages[-1].rank, stages[0]
 
 
-def _selection(
-    rows: list[tuple[int, int, StageMemory]], memory: MemoryReport
-) -> list[tuple[int, int, StageMemory]]:
+def _selection(rows: list[tuple[int, int, StageMemory]], memory: MemoryReport) -> list[tuple[int, int, StageMemory]]:
     """First, last, and the fullest rows between, in order."""
     by_size = sorted(rows, key=lambda row: -row[2].allocated_bytes)
     kept = {id(row) for row in [rows[0], rows[-1], *by_size[: MOST_ROWS - 2]]}

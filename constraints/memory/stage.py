@@ -43,9 +43,7 @@ def components(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> dict[str,
 @once
 def layer_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> dict[str, Quantity]:
     """What one stored layer of ``kind`` costs, dense parameters and routed experts over their own groups."""
-    dense = optimizer.training_bytes(
-        a, p, parameters.dense_parameters(a, p, x, kind), optimizer.dense_shards(a, p, x)
-    )
+    dense = optimizer.training_bytes(a, p, parameters.dense_parameters(a, p, x, kind), optimizer.dense_shards(a, p, x))
     if kind.feedforward != "moe":
         return dense
     experts = optimizer.training_bytes(

@@ -59,9 +59,7 @@ def _deal(model: ModelSpec, pp: int, vpp: int) -> tuple[int, ...]:
         layers[-minus_rank] += 1
         heapq.heappush(heap, (load + layer, minus_rank))
     # Inside a rank the chunks are as even as possible, the longer ones first: the last one also holds the loss.
-    return tuple(
-        layers[i % pp] // vpp + (1 if i // pp < layers[i % pp] % vpp else 0) for i in range(pp * vpp)
-    )
+    return tuple(layers[i % pp] // vpp + (1 if i // pp < layers[i % pp] % vpp else 0) for i in range(pp * vpp))
 
 
 @lru_cache(maxsize=256)
