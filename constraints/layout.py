@@ -103,7 +103,7 @@ class Settings:
     fine_grained_activation_offloading: bool = False
     cuda_graph_impl: str = "none"
     cuda_graph_modules: tuple[str, ...] = ()
-    use_te_rng_tracker: bool = False
+    use_te_rng_tracker: bool | None = None
     check_for_nan_in_loss: bool | None = None
     defer_embedding_wgrad_compute: bool = False
     wgrad_deferral_limit: int = 0

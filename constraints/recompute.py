@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from constraints.layout import Layout, Recompute, Settings
 from constraints.problem import Problem
-from constraints.rule import Builder, Noticed, Rule, bridge, mcore
+from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, bridge, mcore
 from models_catalog.schema import ModelSpec
 
 __all__ = ["GATED_DELTA_NET", "RULES"]
@@ -190,8 +190,8 @@ class CudaGraphs(RecomputeRule):
             return None
         if implementation not in ("transformer_engine", "full_iteration"):
             return f"cuda_graph_impl={implementation} is not supported here: use transformer_engine or full_iteration"
-        if not settings.use_te_rng_tracker and not problem.model.is_hybrid:
-            return f"cuda_graph_impl={implementation} without use_te_rng_tracker: set use_te_rng_tracker=true"
+        if settings.use_te_rng_tracker is False and not problem.model.is_hybrid:
+            return f"cuda_graph_impl={implementation} with use_te_rng_tracker=False: set it to true"
         if implementation == "full_iteration":
             return _whole_step_fault(settings, modules)
         return _modules_fault(problem.model, settings, modules) or _beside_fault(settings, recompute, modules)
@@ -211,7 +211,7 @@ def _graphs(settings: Settings) -> tuple[str, frozenset[str]]:
 def _whole_step_fault(settings: Settings, modules: frozenset[str]) -> str | None:
     if modules:
         return f"full-iteration CUDA graphs with cuda_graph_modules={sorted(modules)}: leave them empty"
-    if settings.check_for_nan_in_loss is not False:  # unset means True
+    if settings.check_for_nan_in_loss:
         return "full-iteration CUDA graphs with check_for_nan_in_loss=True: set it to false"
     return None
 
@@ -255,6 +255,36 @@ def _beside_fault(settings: Settings, recompute: Recompute, modules: frozenset[s
     return None
 
 
+class GraphSwitches(SettingsRule):
+    """CUDA graphs go with use_te_rng_tracker=true, and those of whole steps with check_for_nan_in_loss=false too.
+
+    Megatron's defaults are the opposite, but overrides are laid over a recipe, and NVIDIA's recipes with graphs set both:
+    what a layout leaves unsaid is a warning, what it says wrongly breaks ``recompute.cg``.
+    """
+
+    id = "recompute.cg-switches"
+    stratum = Stratum.ADVICE
+    noticed = Noticed.BUILD
+    source = bridge("models/gpt_provider.py", "GPTModelProvider.provide")
+    reads = ("cuda_graph_impl", "use_te_rng_tracker", "check_for_nan_in_loss")
+    example = "cuda_graph_impl=transformer_engine and no word about use_te_rng_tracker"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not self._unsaid(problem, layout.settings)
+
+    def _unsaid(self, problem: Problem, settings: Settings) -> list[str]:
+        implementation, _ = _graphs(settings)
+        if implementation == "none":
+            return []
+        tracker = settings.use_te_rng_tracker is None and not problem.model.is_hybrid
+        check = settings.check_for_nan_in_loss is None and implementation == "full_iteration"
+        return ["use_te_rng_tracker=true"] * tracker + ["check_for_nan_in_loss=false"] * check
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        unsaid = " and ".join(self._unsaid(problem, layout.settings))
+        return f"cuda_graph_impl={layout.settings.cuda_graph_impl} needs {unsaid}, which is not said here"
+
+
 RULES = (
     FullRecompute(),
     SelectiveRecompute(),
@@ -262,4 +292,5 @@ RULES = (
     DistributedActivations(),
     HostOffload(),
     CudaGraphs(),
+    GraphSwitches(),
 )

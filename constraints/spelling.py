@@ -126,6 +126,7 @@ _ALSO = {
     "hierarchical_context_parallel_sizes": ("hcp",),
     "microbatch_group_size_per_vp_stage": ("microbatch_group_size",),
     "cuda_graph_modules": ("cuda_graph_scope",),
+    "use_te_rng_tracker": ("te_rng_tracker", "rng.te_rng_tracker"),
 }
 _FLAGS = {"microbatch_group_size_per_vp_stage": "--microbatch-group-size-per-virtual-pipeline-stage"}
 
