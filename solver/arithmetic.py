@@ -13,7 +13,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-__all__ = ["BoundsError", "Choice", "CpSat", "Linear"]
+__all__ = ["LARGEST", "BoundsError", "Choice", "CpSat", "Linear"]
 
 LARGEST = 1 << 60
 """No declared bound may reach this: CP-SAT wants sums well inside 63 bits."""

@@ -11,6 +11,7 @@ from ortools.sat.python import cp_model
 from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
+from solver.arithmetic import LARGEST
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
 
@@ -87,27 +88,46 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Fo
 
 
 def _lexicographic(model: Model, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
-    """Minimise the cost, then, at that cost, the tie-breaks; the bound on the cost is lifted again afterwards."""
+    """Minimise the cost, then, at that cost, the tie-breaks. The model is left as it was.
+
+    A first layout, any, bounds the cost so far that cost and tie-breaks fit into one integer: they are then proved in one
+    search. Where they do not fit, the cost is proved first and held for a second search.
+    """
     model.cp.minimize(cost.expression())
-    solver = new_solver(deadline - time.monotonic())
-    status = run(model.cp, solver)
+    first = new_solver(deadline - time.monotonic())
+    first.parameters.stop_after_first_solution = True
+    status = run(model.cp, first)
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return ("infeasible" if status == cp_model.INFEASIBLE else "unknown"), None
-    first = model.layout(solver.value)
-    if status != cp_model.OPTIMAL:
-        return "feasible", first
     if isinstance(order, int):
-        return "optimal", first
-    # The same model with the optimum held; a copy, because the next of several answers lifts it again.
+        return _minimise(model, first, cost, model.cp.clone(), cost.expression(), deadline)
+    bounded, digits = model.cp.clone(), order.high + 1
+    most = first.value(cost.expression())
+    if max(abs(cost.low), abs(most)) * digits < LARGEST:
+        copy = bounded.new_int_var(cost.low, most, "bounded cost")
+        bounded.add(copy == cost.expression())
+        return _minimise(model, first, cost, bounded, copy * digits + order.expression(), deadline)
+    status_of_cost, layout = _minimise(model, first, cost, bounded, cost.expression(), deadline)
+    if status_of_cost != "optimal" or layout is None:
+        return status_of_cost, layout
     held = model.cp.clone()
-    held.add(cost.expression() <= solver.value(cost.expression()))
-    held.minimize(order.expression())
+    held.add(cost.expression() <= OBJECTIVES[model.problem.objective].measure(model.problem, layout))
+    return _minimise(model, first, cost, held, order.expression(), deadline)
+
+
+def _minimise(
+    model: Model, known: cp_model.CpSolver, cost: Any, copy: cp_model.CpModel, objective: Any, deadline: float
+) -> tuple[str, Layout | None]:
+    """Solve ``copy`` of the model for ``objective``, beginning at the layout that ``known`` found."""
+    copy.add(cost.expression() <= known.value(cost.expression()))
     for variable in model.arithmetic.variables:
-        held.add_hint(variable, solver.value(variable))
+        copy.add_hint(variable, known.value(variable))
+    copy.minimize(objective)
     solver = new_solver(deadline - time.monotonic())
-    if run(held, solver) != cp_model.OPTIMAL:
-        return "feasible", first
-    return "optimal", model.layout(solver.value)
+    status = run(copy, solver)
+    if status == cp_model.OPTIMAL:
+        return "optimal", model.layout(solver.value)
+    return "feasible", model.layout((solver if status == cp_model.FEASIBLE else known).value)
 
 
 def _exclude(model: Model, layout: Layout) -> None:
