@@ -115,29 +115,8 @@ def _projection_widths(problem: Problem) -> tuple[int, ...]:
     return (query * (2 if model.attention_output_gate else 1) + 2 * key, query)
 
 
-class OutputGate(Rule):
-    """An attention output gate needs at least as many query groups as tensor ranks."""
-
-    id = "attention.output-gate"
-    noticed = Noticed.STEP
-    source = mcore("transformer/attention.py", "SelfAttention.get_query_key_value_tensors")
-    scope = ("tp",)
-    reads = ("attention_output_gate", "num_query_groups")
-    example = "attention_output_gate with 2 query groups and tp=4"
-
-    def holds(self, problem: Problem, layout: Layout) -> bool:
-        return not problem.model.attention_output_gate or problem.model.query_groups >= layout.tp
-
-    def post(self, model: Builder, problem: Problem) -> None:
-        if problem.model.attention_output_gate:
-            model.allow("tp", lambda tp: problem.model.query_groups >= tp)
-
-    def reason(self, problem: Problem, layout: Layout) -> str:
-        return f"attention_output_gate with {problem.model.query_groups} query groups and tp={layout.tp}"
-
-
 class LatentAttention(SettingsRule):
-    """Multi-latent attention takes no interleaved rotary embedding and no output gate, and fused rotary only with yarn."""
+    """Multi-latent attention takes no interleaved rotary embedding, no output gate, and fused rotary only with yarn."""
 
     id = "attention.mla"
     noticed = Noticed.CONFIG
@@ -164,6 +143,5 @@ RULES = (
     GroupsOverTensor(),
     HeadsOverGroups(),
     ProjectionOverTensor(),
-    OutputGate(),
     LatentAttention(),
 )

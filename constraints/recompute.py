@@ -172,6 +172,39 @@ class HostOffload(Rule):
         return self._fault(problem.model, layout.settings, layout.pp, layout.recompute) or ""
 
 
+class HyperConnections(Rule):
+    """Hyper-connections (enable_mhc_connections) need pp = 1, and take neither MTP layers nor full recompute."""
+
+    id = "recompute.mhc"
+    noticed = Noticed.CONFIG
+    source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    scope = ("pp", "recompute")
+    reads = ("enable_mhc_connections", "mtp_num_layers")
+    since = "0.20"
+    example = "enable_mhc_connections=True with pp=4"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not problem.model.enable_mhc_connections or not self._faults(problem, layout.pp, layout.recompute)
+
+    def _faults(self, problem: Problem, pp: int, recompute: Recompute) -> list[str]:
+        faults = (
+            (f"pp={pp}", pp > 1),
+            (f"mtp_num_layers={problem.model.mtp_num_layers}", problem.model.mtp_num_layers is not None),
+            ("full recompute", recompute.is_full),
+        )
+        return [text for text, broken in faults if broken]
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if problem.model.enable_mhc_connections:
+            if problem.model.mtp_num_layers is not None:
+                model.forbid()
+            model.allow("pp", lambda pp: pp == 1)
+            model.allow_recompute(lambda option: not option.is_full)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"enable_mhc_connections=True with {', '.join(self._faults(problem, layout.pp, layout.recompute))}"
+
+
 class CudaGraphs(RecomputeRule):
     """CUDA graphs capture modules that exist and do not synchronise, and nothing that full recompute or offload wraps.
 
@@ -258,7 +291,7 @@ def _beside_fault(settings: Settings, recompute: Recompute, modules: frozenset[s
 class GraphSwitches(SettingsRule):
     """CUDA graphs go with use_te_rng_tracker=true, and those of whole steps with check_for_nan_in_loss=false too.
 
-    Megatron's defaults are the opposite, but overrides are laid over a recipe, and NVIDIA's recipes with graphs set both:
+    Megatron's defaults are the opposite, but overrides are laid over a recipe, and NVIDIA's own recipes set both:
     what a layout leaves unsaid is a warning, what it says wrongly breaks ``recompute.cg``.
     """
 
@@ -291,6 +324,7 @@ RULES = (
     ModulesExist(),
     DistributedActivations(),
     HostOffload(),
+    HyperConnections(),
     CudaGraphs(),
     GraphSwitches(),
 )
