@@ -62,7 +62,7 @@ def once(
     """
 
     @wraps(formula)
-    def remembered(a: Arithmetic, p: Any, x: Any, *args: P.args, **kwargs: P.kwargs) -> R:
+    def remembered(a: Arithmetic, p: Any, x: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return a.once((formula, *args), lambda: formula(a, p, x, *args, **kwargs))
 
     return remembered

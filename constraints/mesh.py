@@ -39,8 +39,8 @@ class WorldDense(Rule):
 class WorldExpert(Rule):
     """The expert mesh uses every GPU once: etp * ep * edp * pp = GPUs; cp is not in it.
 
-    It overlays the dense mesh on the same ranks, so the smallest world is ``pp * max(tp*cp, ep*etp)``, never the product
-    of all five.
+    It overlays the dense mesh on the same ranks, so the smallest world is ``pp * max(tp*cp, ep*etp)``, never the
+    product of all five.
     """
 
     id = "mesh.world-expert"

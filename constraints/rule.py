@@ -94,6 +94,8 @@ class Degrees(Protocol):
     @property
     def edp(self) -> Quantity: ...
     @property
+    def sequence_parallel(self) -> Quantity: ...
+    @property
     def sequence_shards(self) -> Quantity: ...
     @property
     def micro_batch_size(self) -> Quantity: ...
@@ -111,8 +113,13 @@ class Builder(Protocol):
     """What a rule may say to the solver. Decisions are named as in :class:`~constraints.layout.Layout`; ``vpp`` is 1 for
     "not interleaved". ``when`` is a condition made by :meth:`above_one`, :meth:`is_true` or :attr:`interleaved`."""
 
-    arithmetic: Arithmetic
-    x: Any
+    @property
+    def arithmetic(self) -> Arithmetic:
+        """The arithmetic in which formulas are evaluated for this model."""
+
+    @property
+    def x(self) -> Any:
+        """The decisions, named as in a layout."""
 
     def forbid(self) -> None:
         """No layout at all."""

@@ -6,6 +6,8 @@ Order of precedence: layout, first/last, account, even. ``solve`` writes only fo
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from constraints.layout import Layout, PipelineSplit
 from constraints.pipeline.assignment import sizes_of_split
 from constraints.pipeline.language import LayoutSyntaxError, parse_layout
@@ -20,8 +22,8 @@ class SplitRule(Rule):
     """Base of the rules about one form: they read the model, ``pp``, the chunks per rank and the split."""
 
     noticed = Noticed.CONFIG
-    scope = ("pp", "vpp")
-    reads = ("num_layers",)
+    scope: tuple[str, ...] = ("pp", "vpp")
+    reads: ClassVar[tuple[str, ...]] = ("num_layers",)
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
         raise NotImplementedError

@@ -2,8 +2,8 @@
 
 Megatron's default rank order is tp fastest, then cp, ep, dp, and pp last: every group of size z lies on ranks that are
 ``stride`` apart inside an aligned block of ``stride * z`` ranks. Source: NVIDIA/Megatron-LM@d98e8a6
-``megatron/core/parallel_state.py::RankGenerator``. Rank r sits in NVLink domain ``r // nvlink_domain``; the last domain may
-be partly filled. A kind of group is inside a domain only if every group of that kind is.
+``megatron/core/parallel_state.py::RankGenerator``. Rank r sits in NVLink domain ``r // nvlink_domain``; the last domain
+may be partly filled. A kind of group is inside a domain only if every group of that kind is.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from solver.verdict import check as check
     from solver.request import Request as Request
     from solver.resolution import resolve as resolve
     from solver.synthesis import solve as solve
+    from solver.verdict import check as check
 
 __all__ = ["Request", "check", "resolve", "solve"]
 

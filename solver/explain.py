@@ -41,6 +41,8 @@ def conflict(problem: Problem, *, seconds: float = 20.0) -> tuple[Rule, ...]:
             raise Disagreement("the search found no layout, the feasibility model found one")
         return ()
     for rule_id in sorted(core, key=lambda name: DROP_ORDER.index(rules[name].stratum)):
+        if rule_id not in core:
+            continue
         without = [name for name in core if name != rule_id]
         smaller = _infeasible(model, without, deadline)
         if smaller is not None:

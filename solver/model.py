@@ -34,7 +34,7 @@ def divisors(number: int) -> list[int]:
 
 @dataclass
 class Decisions:
-    """The variables, under the names that a :class:`~constraints.layout.Layout` uses; ``vpp`` 1 is "not interleaved"."""
+    """The variables, named as in :class:`~constraints.layout.Layout`; ``vpp`` 1 is "not interleaved"."""
 
     tp: Linear
     pp: Linear
@@ -55,7 +55,7 @@ class Decisions:
 
 
 class Model:
-    """A CP-SAT model of one problem. With ``explain`` each rule stands under a literal of its own, over wider domains."""
+    """A CP-SAT model of one problem. With ``explain`` each rule has a literal of its own, and domains are wider."""
 
     def __init__(self, problem: Problem, *, explain: bool = False) -> None:
         self.problem = problem
@@ -87,7 +87,7 @@ class Model:
         return x
 
     def _choose_batch(self) -> None:
-        """The global batch: given, or the multiple of dp * micro-batch nearest to the target (of pp too, interleaved)."""
+        """The global batch: given, or the multiple of dp * micro-batch (interleaved: pp too) nearest to the target."""
         a, x, problem = self.arithmetic, self.x, self.problem
         group_given = problem.settings.microbatch_group_size_per_vp_stage
         self._interleaved = self.cp.new_bool_var("interleaved")

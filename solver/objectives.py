@@ -1,7 +1,7 @@
 """What "best" means, as lexicographic tiers of integer expressions, down to one answer.
 
-The first tier is the objective; the next ones are the agreed tie-breaks: less recompute, smaller tp, pp, cp, vpp and etp,
-larger ep, larger micro-batch. Each tier is solved with the earlier ones held at their optimum.
+The first tier is the objective; the next ones are the agreed tie-breaks: less recompute, smaller tp, pp, cp, vpp and
+etp, larger ep, larger micro-batch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIE_BREAKS = (
 
 @dataclass(frozen=True)
 class Objective:
-    """``post`` returns the expression to minimise; ``measure`` the same number for a layout; ``value`` what is printed."""
+    """``post`` gives the expression to minimise, ``measure`` the same for a layout, ``value`` what is printed."""
 
     name: str
     unit: Callable[[Problem], str]
@@ -47,7 +47,8 @@ def layout_communication_ns(problem: Problem, layout: Layout) -> int:
     stages = layout_stages(problem, layout)
     assert stages is not None, "a layout that passed the rules places its layers"
     integers = Integers()
-    return max(communication_ns(integers, problem, layout, stage) for stage in stages)
+    slowest: int = max(communication_ns(integers, problem, layout, stage) for stage in stages)
+    return slowest
 
 
 def _post_communication(model: Model) -> Any:
@@ -96,7 +97,7 @@ OBJECTIVES = {
 
 
 def post_tie_break(model: Model) -> Any:
-    """All tie-breaks as one expression: the place of each decision's value in its domain, as digits of a mixed number."""
+    """All tie-breaks as one number whose digits are the places of the decisions' values in their domains."""
     a, x = model.arithmetic, model.x
     total: Any = 0
     digits: list[tuple[Any, int]] = [(_recompute_level(model), len(x.recompute.options))]

@@ -8,16 +8,19 @@ from typing import Any
 from constraints.problem import Problem
 from constraints.rule import Rule
 from solver.answer import Answer
-from solver.verdict import plain
 from solver.schema import SCHEMA
+from solver.verdict import plain
 
 __all__ = ["Report"]
 
 
 @dataclass(frozen=True)
 class Report:
-    """``status`` is optimal, feasible (time ran out), infeasible or unknown; ``conflict`` a minimal set of rules that no
-    layout satisfies together (infeasible only); ``asked`` the problem as asked, with every GPU."""
+    """What a request came to.
+
+    ``status`` is optimal, feasible (time ran out), infeasible or unknown; ``conflict`` a minimal set of rules that no
+    layout satisfies together (infeasible only); ``asked`` the problem as asked, with every GPU.
+    """
 
     status: str
     asked: Problem

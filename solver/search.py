@@ -37,8 +37,8 @@ class Found:
 def new_solver(seconds: float) -> cp_model.CpSolver:
     """A deterministic single-worker solver with the parameters that suit divisor domains and plain products.
 
-    Presolve is off: with it (ortools 9.15.6755, any number of iterations, linearization 0 or 1) small feasible models of
-    this kind were declared infeasible (compare google/or-tools#5274), and without it they are not solved more slowly.
+    Presolve is off: with it (ortools 9.15.6755, any number of iterations, linearization 0 or 1) small feasible models
+    of this kind were declared infeasible (compare google/or-tools#5274); without it they are not solved more slowly.
     """
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
@@ -90,8 +90,8 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Fo
 def _lexicographic(model: Model, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
     """Minimise the cost, then, at that cost, the tie-breaks. The model is left as it was.
 
-    A first layout, any, bounds the cost so far that cost and tie-breaks fit into one integer: they are then proved in one
-    search. Where they do not fit, the cost is proved first and held for a second search.
+    A first layout, any, bounds the cost so far that cost and tie-breaks fit into one integer: one search proves both.
+    Where they do not fit, the cost is proved first and held for a second search.
     """
     model.cp.minimize(cost.expression())
     first = new_solver(deadline - time.monotonic())

@@ -21,7 +21,7 @@ __all__ = ["Shape", "shapes_of", "virtual_stages"]
 
 @dataclass(frozen=True)
 class Shape:
-    """``pp`` ranks of ``vpp`` chunks (``None``: not interleaved) for ``least`` to ``most`` micro-batches (``None``: any)."""
+    """``pp`` ranks of ``vpp`` chunks (``None``: no interleaving), for ``least`` to ``most`` (``None``: any) micro-batches."""
 
     pp: int
     vpp: int | None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-
-import ortools
+from importlib.metadata import version
 
 from constraints.layout import Layout
 from constraints.problem import Problem
+from constraints.rule import Rule
 from solver.answer import Answer, answer_of
 from solver.explain import conflict
 from solver.objectives import OBJECTIVES
@@ -23,8 +23,8 @@ __all__ = ["solve", "solve_problem"]
 def solve(request: Request) -> Report:
     """Find the best ``request.top`` layouts, or the rules that conflict.
 
-    Raises what :func:`solver.resolution.resolve` raises for bad input, and :class:`solver.search.Disagreement` if the solver
-    and the rules outside it disagree (never an answer).
+    Raises what :func:`solver.resolution.resolve` raises for bad input, and :class:`solver.search.Disagreement` if the
+    solver and the rules outside it disagree (never an answer).
 
     >>> from solver import Request, solve
     >>> report = solve(Request(model="llama-3.1-8b", gpus=8, gpu="h100"))
@@ -40,7 +40,7 @@ def solve_problem(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> R
     found, solved = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
-    rules = ()
+    rules: tuple[Rule, ...] = ()
     status = found.status
     if status == "infeasible":
         rules = conflict(problem, seconds=max(1.0, seconds - (time.monotonic() - started)))
@@ -51,7 +51,7 @@ def solve_problem(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> R
         objective_value=objective.value(solved, found.layouts[0]) if found.layouts else None,
         objective_unit=objective.unit(problem),
         conflict=rules,
-        solver_version=ortools.__version__,
+        solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
     )
 

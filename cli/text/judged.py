@@ -27,12 +27,14 @@ def judged_text(verdict: Verdict, width: int | None = None) -> str:
     for violation in verdict.violations:
         page.line()
         page.line(click.style(f"error[{violation.rule.id}]", fg="red", bold=True))
-        page.entry("", violation.fact.text)
+        page.entry("because", violation.fact.text)
         page.entry("law", violation.rule.statement)
-        page.entry("noticed", f"{violation.rule.noticed} ({violation.rule.source})")
+        page.entry("noticed", str(violation.rule.noticed))
+        if violation.rule.source:
+            page.entry("source", str(violation.rule.source))
     page.line()
     for text in verdict.warnings:
-        page.entry(click.style("warning", fg="yellow").ljust(10), text)
+        page.entry("warning", text, fg="yellow")
     if answer is not None:
         page.entry("layout", one_line(answer))
         parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]

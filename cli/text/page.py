@@ -30,12 +30,12 @@ class Page:
         """A line as it is."""
         self.lines.append(text)
 
-    def entry(self, label: str, text: str) -> None:
-        """A labelled paragraph, wrapped, its further lines indented under the first."""
+    def entry(self, label: str, text: str, fg: str | None = None) -> None:
+        """A labelled paragraph, wrapped, its further lines indented under the first; ``fg`` colours the label."""
         room = self.width - LABEL
         for part in text.split("\n"):
             for line in textwrap.wrap(part, room, break_long_words=False, break_on_hyphens=False) or [""]:
-                self.lines.append(f"{click.style(label.ljust(LABEL), bold=True)}{line}")
+                self.lines.append(f"{click.style(label.ljust(LABEL), bold=True, fg=fg)}{line}".rstrip())
                 label = ""
 
     def raw(self, label: str, text: str) -> None:

@@ -21,7 +21,7 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["backward_bytes", "kept_bytes", "shard_tokens", "stage_input_bytes", "tokens", "tensor_tokens"]
+__all__ = ["backward_bytes", "kept_bytes", "shard_tokens", "stage_input_bytes", "tensor_tokens", "tokens"]
 
 ROUTER_BYTES = 17
 """Per expert and token: fp32 logits, scores, probabilities, a row-id map, and a byte of routing map."""

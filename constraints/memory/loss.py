@@ -1,9 +1,9 @@
 """Logits and loss on the stage that computes them.
 
 Per logit of the local vocabulary slice: 6 B in the forward pass (bf16 logits, fp32 copy), of which 4 B stay until the
-backward pass, where 2 B of gradient and 2 B of its copy join them; the output projection's backward adds its input twice
-and one weight gradient. An MTP layer holds a loss of its own at the same time. Source: Transformer Engine since PR #3193
-(``transformer_engine/pytorch/cross_entropy.py``), the largest of the implementations in use.
+backward pass, where 2 B of gradient and 2 B of its copy join them; the output projection's backward adds its input
+twice and one weight gradient. An MTP layer holds a loss of its own at the same time. Source: Transformer Engine since
+PR #3193 (``transformer_engine/pytorch/cross_entropy.py``), the largest of the implementations in use.
 """
 
 from __future__ import annotations

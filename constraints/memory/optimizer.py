@@ -1,8 +1,8 @@
 """Bytes that a parameter costs while training: itself, its gradient, its share of the optimizer.
 
-Adam with Megatron's distributed optimizer: bf16 parameter 2 B, fp32 gradient 4 B (Bridge ``bf16_mixed`` reduces in fp32),
-and 12 B (fp32 master, two fp32 moments) split over the parameter's own data-parallel group: ``dp * cp`` ranks for dense
-parameters, ``edp`` ranks for routed experts. Source: NVIDIA/Megatron-LM@d98e8a6
+Adam with Megatron's distributed optimizer: bf16 parameter 2 B, fp32 gradient 4 B (Bridge ``bf16_mixed`` reduces in
+fp32), and 12 B (fp32 master, two fp32 moments) split over the parameter's own data-parallel group: ``dp * cp`` ranks
+for dense parameters, ``edp`` ranks for routed experts. Source: NVIDIA/Megatron-LM@d98e8a6
 ``megatron/core/optimizer/distrib_optimizer.py``, ``megatron/core/distributed/param_and_grad_buffer.py``.
 """
 

@@ -1,9 +1,9 @@
 """What the device holds besides PyTorch's allocations, and the margin of the estimate.
 
-The interval is ``low = 0.95 * allocated + context`` to ``high = 1.05 * allocated + residual + context + communicators``:
-the margin is stated, not hidden in the budget. Sources: CUDA context and libraries 0.5-0.8 GiB, NCCL 0.3-0.5 GiB per
-communicator in use, unexplained residual 0.2-1.0 GiB on MoE rows, reserved over allocated 1.04 (median of 55 measured B200
-stages, ``MooreThreads/SimuMax`` v1.2 and Megatron Bridge verification cards).
+The interval is ``low = 0.95 * allocated + context`` to ``high = 1.05 * allocated + residual + context +
+communicators``: the margin is stated, not hidden in the budget. Sources: CUDA context and libraries 0.5-0.8 GiB, NCCL
+0.3-0.5 GiB per communicator in use, unexplained residual 0.2-1.0 GiB on MoE rows, reserved over allocated 1.04 (median
+of 55 measured B200 stages, ``MooreThreads/SimuMax`` v1.2 and Megatron Bridge verification cards).
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Parameters that one rank stores, as element counts.
 
-Dense parameters (attention, norms, dense and shared feed-forward, router, embedding) and routed experts live in separate
-buffers with their own data-parallel groups, so they are counted apart.
-Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/transformer/{attention,multi_latent_attention,mlp}.py``,
-``moe/{router,experts,shared_experts}.py``, ``multi_token_prediction.py``; checked against published counts.
+Dense parameters (attention, norms, dense and shared feed-forward, router, embedding) and routed experts live in
+separate buffers with their own data-parallel groups, so they are counted apart. Source: NVIDIA/Megatron-LM@d98e8a6
+``megatron/core/transformer/{attention,multi_latent_attention,mlp}.py``, ``moe/{router,experts,shared_experts}.py``,
+``multi_token_prediction.py``; checked against published counts.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Peak allocation of one pipeline stage, component by component.
 
-``peak = static + always + activations in flight + max(one layer's backward, the loss)``: what is alive at the moment the
-backward pass begins. Source: the phase model of Megatron-Core's 1F1B and interleaved schedules (see ``schedule.py``).
+``peak = static + always + activations in flight + max(one layer's backward, the loss)``: what is alive at the moment
+the backward pass begins. Source: the phase model of Megatron-Core's 1F1B and interleaved schedules (see
+``schedule.py``).
 """
 
 from __future__ import annotations
@@ -107,8 +108,9 @@ def _in_flight(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, most_copi
 
 
 def _transient(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    backward = [
-        a.choose(x.recompute, lambda option, kind=kind: activations.backward_bytes(a, p, x, kind, option))
-        for kind, _ in stage.layers
-    ]
+    backward = [_backward(a, p, x, kind) for kind, _ in stage.layers]
     return a.maximum(0, *backward, loss_bytes(a, p, x, stage.heads))
+
+
+def _backward(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    return a.choose(x.recompute, lambda option: activations.backward_bytes(a, p, x, kind, option))

@@ -1,8 +1,9 @@
 """Which layers each pipeline chunk builds, for every form in which Megatron lets a person say it.
 
 Chunk ``i`` of ``pp * vpp`` sits on pipeline rank ``i % pp`` as its virtual stage ``i // pp``; layers run through the
-chunks in order. Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/transformer/transformer_block.py::get_num_layers_to_build``
-and ``pipeline_parallel_layer_layout.py::PipelineParallelLayerLayout``.
+chunks in order. Source: NVIDIA/Megatron-LM@d98e8a6
+``megatron/core/transformer/transformer_block.py::get_num_layers_to_build`` and
+``pipeline_parallel_layer_layout.py::PipelineParallelLayerLayout``.
 """
 
 from __future__ import annotations

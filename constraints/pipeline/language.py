@@ -1,7 +1,8 @@
 """Megatron's layout language: ``E`` embedding, ``t`` decoder layer, ``m`` MTP layer, ``L`` loss, ``|`` a chunk's end.
 
-``x*n`` repeats a token and ``(...)*n`` a group (which may hold ``|``); groups do not nest; commas and spaces are ignored.
-Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/transformer/pipeline_parallel_layer_layout.py::parse_str_to_list``.
+``x*n`` repeats a token and ``(...)*n`` a group (which may hold ``|``); groups do not nest; commas and spaces are
+ignored. Source: NVIDIA/Megatron-LM@d98e8a6
+``megatron/core/transformer/pipeline_parallel_layer_layout.py::parse_str_to_list``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where ``solve`` puts the layers for a given ``pp`` and ``vpp``: evenly, and where that does not come out, by work.
 
 A placement is a function of the model and the pipeline shape alone. An even split is taken wherever there is one. Else
-layers are dealt one at a time to the rank with the least work so far, counting the loss and the MTP layers that the last
-rank also computes, so the slowest stage is as fast as whole layers allow.
+layers are dealt one at a time to the rank with the least work so far, counting the loss and the MTP layers that the
+last rank also computes, so the slowest stage is as fast as whole layers allow.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ def place(model: ModelSpec, pp: int, vpp: int) -> tuple[Assignment, PipelineSpli
     >>> place(tiny, 2, 1)[0].text()
     'Et*3|t*4L'
     """
-    if model.num_layers % (pp * vpp) == 0:
-        sizes = (model.num_layers // (pp * vpp),) * (pp * vpp)
-    else:
-        sizes = _deal(model, pp, vpp)
+    chunks = pp * vpp
+    even = model.num_layers % chunks == 0
+    sizes = (model.num_layers // chunks,) * chunks if even else _deal(model, pp, vpp)
     assignment = from_sizes(model, pp, sizes)
     split = simplest_split(model, assignment)
     if model.is_hybrid and (vpp > 1 or split.form in ("layout", "account")):

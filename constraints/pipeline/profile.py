@@ -20,10 +20,10 @@ Counts = tuple[tuple[LayerKind, int], ...]
 class Stage:
     """Pipeline rank ``rank``: its chunks, and for each chunk how many micro-batches are alive in one of its fullest states.
 
-    ``layers`` counts the layers it stores by kind (an MTP layer is one of the last kind), ``live`` the layer activations
-    it holds: layers times micro-batches in flight. Without interleaving that many are alive only if the step has so many
-    micro-batches; :attr:`most_copies` is the count to cap. ``boundaries`` counts the chunk boundaries it sends or
-    receives over.
+    ``layers`` counts the layers it stores by kind (an MTP layer is one of the last kind), ``live`` the layer
+    activations it holds: layers times micro-batches in flight. Without interleaving that many are alive only if the
+    step has so many micro-batches; :attr:`most_copies` is the count to cap. ``boundaries`` counts the chunk boundaries
+    it sends or receives over.
     """
 
     rank: int
@@ -79,7 +79,8 @@ def stages_of(
 ) -> tuple[Stage, ...]:
     """Every stage of the pipeline in rank order; a rank with several fullest states stands there once for each.
 
-    ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be capped.
+    ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be
+    capped.
     """
     pp, last = assignment.pp, len(assignment.chunks) - 1
     stages = []

@@ -1,8 +1,8 @@
 """How many micro-batches' activations each chunk of an interleaved pipeline rank holds at once.
 
 Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/pipeline_parallel/schedules.py::get_pp_rank_microbatches`` (warm-up
-counts) and ``get_schedule_table`` (the order in which chunks take micro-batches). Without interleaving 1F1B simply holds
-``min(pp - rank, microbatches)`` of everything.
+counts) and ``get_schedule_table`` (the order in which chunks take micro-batches). Without interleaving 1F1B simply
+holds ``min(pp - rank, microbatches)`` of everything.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What a collective costs per byte, by the links that its group really uses: integer picoseconds per KiB, and latency.
 
-A ring inside one NVLink domain runs at a measured share of NVLink (small groups see less); a ring that leaves it runs at
-what the narrowest domain can send out, one NIC per member. An all-to-all sends each share where it belongs: the part that
-leaves the domain crosses each rank's own NIC. Sources: the GPU's catalog entry for every rate; form: Thakur et al. 2005.
+A ring inside one NVLink domain runs at a measured share of NVLink (small groups see less); a ring that leaves it runs
+at what the narrowest domain can send out, one NIC per member. An all-to-all sends each share where it belongs: the part
+that leaves the domain crosses each rank's own NIC. Sources: the GPU's catalog entry for every rate; form: Thakur et al.
+2005.
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
 Integer nanoseconds by group: ``tp cp ep pp dp``. Per layer and micro-batch, forward + backward (``A`` is one all-gather
 or reduce-scatter of the full tensor)::
 
-    tp   5 A per block with sequence parallelism (2 + 3: the saved shard is gathered again), 4 A without; full recompute +2
-    cp   ring: 3 (c-1) steps of K and V; all-to-all: 2 + 2 ; recompute +1 or +1
-    ep   4 all-to-alls of n' h topk copies, 4 A over etp of the routed rows; recompute of the experts +2
-    pp   one residual stream forward and one back per chunk boundary
-    dp   once per step: gradients reduced (4 B), parameters gathered (2 B), dense and experts over their own groups
+    tp   5 A per block with sequence parallelism (2 + 3: the saved shard is gathered again), 4 A without; full recompute
+    +2 cp   ring: 3 (c-1) steps of K and V; all-to-all: 2 + 2 ; recompute +1 or +1 ep   4 all-to-alls of n' h topk
+    copies, 4 A over etp of the routed rows; recompute of the experts +2 pp   one residual stream forward and one back
+    per chunk boundary dp   once per step: gradients reduced (4 B), parameters gathered (2 B), dense and experts over
+    their own groups
 
 The slowest rank is the slowest pipeline stage: ranks of one stage do the same. Not counted: scalars (losses, norms).
-Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/tensor_parallel/mappings.py``, ``transformer/moe/token_dispatcher.py``,
-``pipeline_parallel/schedules.py``, ``distributed/param_and_grad_buffer.py``.
+Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/tensor_parallel/mappings.py``,
+``transformer/moe/token_dispatcher.py``, ``pipeline_parallel/schedules.py``, ``distributed/param_and_grad_buffer.py``.
 """
 
 from __future__ import annotations
