@@ -20,11 +20,13 @@ from models_catalog.schema import GpuSpec, ModelSpec
 __all__ = [
     "all_gpus",
     "all_models",
+    "find_gpu",
     "find_model",
     "gpu_names",
     "load_gpu",
     "load_model",
     "model_names",
+    "read_gpu",
     "read_model",
 ]
 
@@ -75,10 +77,29 @@ def all_gpus() -> list[GpuSpec]:
 
 def find_model(word: str) -> ModelSpec:
     """What a person may write for MODEL: a path (``config.json``, its folder, a YAML entry), or a name of the catalog."""
-    looks_like_a_path = word.endswith((".json", ".yaml", ".yml")) or word.startswith((".", "/", "~"))
-    if looks_like_a_path or (Path(word).is_dir() and word.lower() not in _files("model")):
+    if _is_path(word) or (Path(word).is_dir() and word.lower() not in _files("model")):
         return read_model(str(Path(word).expanduser()))
     return load_model(word)
+
+
+def find_gpu(word: str) -> GpuSpec:
+    """What a person may write for ``--gpu``: the path of a YAML entry, or a name of the catalog."""
+    return read_gpu(str(Path(word).expanduser())) if _is_path(word) else load_gpu(word)
+
+
+def read_gpu(path: str) -> GpuSpec:
+    """A GPU from a YAML entry. ``like: NAME`` takes what the entry leaves out from a GPU of the catalog.
+
+    Raises :class:`~models_catalog.errors.InvalidEntry` naming the field and its place, and
+    :class:`~models_catalog.errors.UnknownName` for ``like``.
+    """
+    data, places = read_located(path)
+    if not isinstance(data, dict):
+        raise InvalidEntry(path, None, "is not a mapping of fields to values")
+    from models_catalog.validation import validated_gpu
+
+    data.setdefault("name", Path(path).stem)
+    return validated_gpu(_completed(data, path), path, places)
 
 
 def read_model(path: str) -> ModelSpec:
@@ -118,7 +139,8 @@ def gpu_fields(data: dict[str, Any]) -> dict[str, Any]:
     """YAML values as a :class:`~models_catalog.schema.GpuSpec` holds them."""
     fields = dict(data)
     for name in ("aliases", "sources"):
-        fields[name] = tuple(fields.get(name, ()))
+        if isinstance(fields.get(name), list):
+            fields[name] = tuple(fields[name])
     fields["collective_efficiency"] = tuple(
         (int(size), float(share)) for size, share in fields["collective_efficiency"]
     )
@@ -145,6 +167,25 @@ def layer_pattern(value: list[Any] | str, origin: str) -> tuple[int, ...] | int:
             raise InvalidEntry(origin, "moe_layer_freq", f"is {value!r}: write a list, or as in ([0]*3+[1]*58)")
         pattern += [int(matched[1])] * int(matched[2] or 1)
     return tuple(pattern)
+
+
+def _completed(data: dict[str, Any], path: str) -> dict[str, Any]:
+    """The fields of a GPU entry, those left out taken from the GPU that ``like`` names; the first source of a field counts."""
+    base = data.pop("like", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise InvalidEntry(path, "like", f"is {base!r}: it must be the name of a GPU in the catalog")
+    entry = {key: value for key, value in _entry("gpu", base).items() if key not in ("aliases", "note")}
+    changed = ", ".join(key for key in data if key not in ("name", "aliases", "sources", "note"))
+    own = data.get("sources", [f"{changed}: {path}"] if changed else [])
+    if not isinstance(own, list):
+        return entry | data  # the shape is refused where all shapes are
+    return entry | data | {"sources": [*own, *entry["sources"]]}
+
+
+def _is_path(word: str) -> bool:
+    return word.endswith((".json", ".yaml", ".yml")) or word.startswith((".", "/", "~"))
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:

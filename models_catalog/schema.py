@@ -199,10 +199,13 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class GpuSpec:
-    """One GPU and the machine it usually sits in. Rates are per GPU, one direction, in bytes per second.
+    """One GPU and the machine it usually sits in. Rates are per GPU, one direction, in bytes per second; peaks are dense.
 
-    ``collective_efficiency`` maps a group size to the share of ``nvlink_bytes_per_second`` that a ring collective in one
-    NVLink domain reaches at large messages; a size between two entries takes the smaller entry's share.
+    ``usable_gib`` is what a process can see (``torch.cuda.mem_get_info()[1]``), ``label_gib`` what the box says.
+    ``nvlink_*`` is the scale-up link whatever its maker calls it: NVLink, or Infinity Fabric (xGMI) on AMD. Where there is
+    none, ``nvlink_domain`` is 1 and the rate is PCIe's. ``collective_efficiency`` maps a group size to the share of
+    ``nvlink_bytes_per_second`` that a ring collective inside one domain reaches at large messages; a size between two
+    entries takes the smaller entry's share. ``None`` is "not there" (``fp8_flops`` of an A100) or not known.
     """
 
     name: str
@@ -220,6 +223,8 @@ class GpuSpec:
     collective_efficiency: tuple[tuple[int, float], ...]
     network_efficiency: float
     architecture: str
+    fp4_flops: int | None = None
+    pcie_bytes_per_second: int | None = None
     aliases: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     note: str | None = None

@@ -24,6 +24,9 @@ __all__ = ["model_from_mapping", "validated_gpu", "validated_model"]
 LARGEST = {"num_layers": 10_000, "num_moe_experts": 1_000_000, "mtp_num_layers": 100}
 LARGEST_SIZE = 100_000_000
 LARGEST_COUNT = 10**15
+RATES = ("_bytes_per_second", "_flops")
+LEAST_RATE, LARGEST_RATE = 10**8, 10**18
+"""A rate below is somebody's GB/s or TFLOP/s; products of a rate above would leave 64 bits."""
 
 MOE_ONLY = (
     "moe_shared_expert_intermediate_size",
@@ -89,20 +92,56 @@ def model_from_mapping(data: dict[str, Any], origin: str) -> tuple[ModelSpec, li
     return validated_model(known, origin), warnings
 
 
-def validated_gpu(data: dict[str, Any], origin: str) -> GpuSpec:
+def validated_gpu(data: dict[str, Any], origin: str, places: Places | None = None) -> GpuSpec:
     """A GPU from a mapping. Raises :class:`~models_catalog.errors.InvalidEntry`."""
+    places, known = places or {}, [f.name for f in fields(GpuSpec)]
+    for name in data:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InvalidEntry(_where(origin, name, places), name, f"is not a field of a GPU{hint}")
+    for f in fields(GpuSpec):
+        if f.default is MISSING and f.name not in data:
+            raise InvalidEntry(origin, f.name, "is missing (or write like: NAME, to take it from a GPU of the catalog)")
+    data = {name: _plain_number(value) if name.endswith(RATES) else value for name, value in data.items()}
     try:
         values = gpu_fields(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidEntry(origin, "collective_efficiency", f"must be pairs of size and share ({error})") from None
-    gpu: GpuSpec = _typed(GpuSpec, values, origin, {})
+    except (TypeError, ValueError):
+        where = _where(origin, "collective_efficiency", places)
+        raise InvalidEntry(where, "collective_efficiency", "must be pairs, as in [[2, 0.5], [8, 0.7]]") from None
+    gpu: GpuSpec = _typed(GpuSpec, values, origin, places)
+    _gpu_contradictions(gpu, origin, places)
+    return gpu
+
+
+def _plain_number(value: Any) -> Any:
+    """``450e9`` is text in YAML and ``4.5e11`` a float: both are meant as whole numbers."""
+    if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?e\+?\d{1,2}", value, re.IGNORECASE):
+        value = float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _gpu_contradictions(gpu: GpuSpec, origin: str, places: Places) -> None:
+    def refuse(name: str, message: str) -> None:
+        raise InvalidEntry(_where(origin, name, places), name, message)
+
     for field in fields(GpuSpec):
         value = getattr(gpu, field.name)
-        if isinstance(value, int | float) and not value > 0:
-            raise InvalidEntry(origin, field.name, f"is {value}: it must be above 0")
+        if not isinstance(value, int | float):
+            continue
+        if not 0 < value <= LARGEST_RATE:
+            refuse(field.name, f"is {value}: it must be above 0, at most {LARGEST_RATE:.0e}")
+        if field.name.endswith(RATES) and value < LEAST_RATE:
+            refuse(field.name, f"is {value}: it is counted in single bytes or operations per second, as in 450e9")
     if gpu.usable_gib > gpu.label_gib:
-        raise InvalidEntry(origin, "usable_gib", f"is {gpu.usable_gib}, more than the label's {gpu.label_gib}")
-    return gpu
+        refuse("usable_gib", f"is {gpu.usable_gib}, more than the label's {gpu.label_gib}")
+    if gpu.network_efficiency > 1:
+        refuse("network_efficiency", f"is {gpu.network_efficiency}: it is a share, at most 1")
+    sizes = [size for size, _ in gpu.collective_efficiency]
+    if not sizes or sizes != sorted(set(sizes)) or sizes[0] < 2:
+        refuse("collective_efficiency", "must name rising group sizes from 2 up, as in [[2, 0.5], [8, 0.7]]")
+    if not all(0 < share <= 1 for _, share in gpu.collective_efficiency):
+        refuse("collective_efficiency", "has a share that is not above 0 and at most 1")
 
 
 def _model(data: dict[str, Any], origin: str, places: Places) -> ModelSpec:

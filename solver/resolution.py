@@ -159,9 +159,9 @@ def _model(request: Request) -> ModelSpec:
 
 
 def _gpu(request: Request) -> GpuSpec:
-    from models_catalog.loader import load_gpu
+    from models_catalog.loader import find_gpu
 
-    return load_gpu(_required(request, "gpu", "--gpu NAME"))
+    return find_gpu(_required(request, "gpu", "--gpu NAME (or the path of a YAML entry)"))
 
 
 def _relaxed(request: Request) -> frozenset[str]:
