@@ -170,7 +170,7 @@ def layer_pattern(value: list[Any] | str, origin: str) -> tuple[int, ...] | int:
 
 
 def _completed(data: dict[str, Any], path: str) -> dict[str, Any]:
-    """The fields of a GPU entry, those left out taken from the GPU that ``like`` names; the first source of a field counts."""
+    """The fields of a GPU entry, what it leaves out from the GPU that ``like`` names; own sources first."""
     base = data.pop("like", None)
     if base is None:
         return data

@@ -16,10 +16,24 @@ from models_catalog.validation import validated_gpu
 from solver.request import Request
 from solver.resolution import resolve
 
-ASKED_FOR = (
-    "a100-40gb a100-80gb a100-80gb-pcie h100 h100-pcie h100-nvl h200 h20 b200 b300 gb200-nvl72 gb300-nvl72 l40s mi300x "
-    "mi325x mi355x"
-).split()
+ASKED_FOR = [
+    "a100-40gb",
+    "a100-80gb",
+    "a100-80gb-pcie",
+    "h100",
+    "h100-pcie",
+    "h100-nvl",
+    "h200",
+    "h20",
+    "b200",
+    "b300",
+    "gb200-nvl72",
+    "gb300-nvl72",
+    "l40s",
+    "mi300x",
+    "mi325x",
+    "mi355x",
+]
 GPUS = pytest.mark.parametrize("gpu", all_gpus(), ids=lambda gpu: gpu.name)
 
 
