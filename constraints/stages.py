@@ -313,6 +313,34 @@ class PipelineNeedsInterleaving(SplitRule):
         )
 
 
+class PipelineIsFilled(Rule):
+    """A pipeline computes for at least two thirds of the step: 2 (pp - 1) <= micro-batches * vpp."""
+
+    id = "pipeline.fill"
+    stratum = Stratum.ADVICE
+    noticed = Noticed.NEVER
+    source = mcore("pipeline_parallel/schedules.py", "get_forward_backward_func")
+    scope = ("pp", "vpp", "num_microbatches")
+    enforced_by_solve = False
+    example = "pp=16 with 4 micro-batches: 15 of 19 micro-batch times are idle"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return 2 * (layout.pp - 1) <= layout.num_microbatches * layout.chunks_per_rank
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        a, x = model.arithmetic, model.x
+        model.at_most((x.pp - 1) * 2, a.mul(x.num_microbatches, x.vpp))
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        pp, work = layout.pp, layout.num_microbatches * layout.chunks_per_rank
+        share = round(100 * (pp - 1) / (work + pp - 1))
+        chunks = f" in {layout.vpp} virtual stages" if layout.vpp else ""
+        return (
+            f"pp={pp} with {layout.num_microbatches} micro-batches{chunks} is idle for {share}% of the step: raise the "
+            "batch, lower pp or the micro-batch size, or interleave more"
+        )
+
+
 RULES = (
     EvenSplit(),
     AccountSplit(),
@@ -325,4 +353,5 @@ RULES = (
     HybridTakesNoLayout(),
     LayerOnEveryRank(),
     PipelineNeedsInterleaving(),
+    PipelineIsFilled(),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from constraints.arithmetic import Integers
@@ -10,6 +11,8 @@ from constraints.layout import Layout
 from constraints.memory.budget import MemoryReport, layout_stages, memory_report
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.problem import GIB, Problem
+from constraints.registry import broken_rules
+from constraints.rule import Stratum
 from constraints.timing.communication import GROUPS, stage_communication
 
 __all__ = ["Answer", "answer_of"]
@@ -53,7 +56,15 @@ class Answer:
             "memory": memory_mapping(self.memory),
             "time": None,
             "communication": communication_mapping(self.communication_ns),
+            "warnings": [f"{rule_id}: {text}" for rule_id, text in self.advice],
         }
+
+    @cached_property
+    def advice(self) -> tuple[tuple[str, str], ...]:
+        """(rule id, sentence) for each piece of advice that the layout does not follow."""
+        broken = broken_rules(self.problem, self.layout, Stratum.ADVICE)
+        facts = [(rule.id, rule.why(self.problem, self.layout)) for rule in broken]
+        return tuple((rule_id, fact.text) for rule_id, fact in facts if fact is not None)
 
     def _settings(self) -> dict[str, Any]:
         """Switches that are not Megatron Bridge's defaults, under their Megatron names."""

@@ -76,6 +76,8 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
     _mesh(page, answer)
     _pipeline(page, answer)
     memory_bars(page, answer.memory)
+    for _, text in answer.advice:
+        page.entry("advice", text, fg="yellow")
 
 
 def _mesh(page: Page, answer: Answer) -> None:
