@@ -155,8 +155,8 @@ class Builder(Protocol):
     def remainder(self, dividend: Quantity, divisor: Quantity) -> Quantity:
         """``dividend mod divisor``."""
 
-    def at_most_per_stage(self, formula: Callable[[Any], Quantity], bound: int) -> None:
-        """``formula(stage) <= bound`` for each stage of the pipeline shape that is chosen."""
+    def at_most_held(self, formula: Callable[[Any], Quantity], bound: int) -> None:
+        """``formula(stage) <= bound`` for each stage of the chosen pipeline shape; the formula grows with what it holds."""
 
 
 class Rule:

@@ -215,14 +215,14 @@ class Model:
     def interleaved(self) -> Condition:
         return self._interleaved
 
-    def at_most_per_stage(self, formula: Callable[[Stage], Any], bound: int) -> None:
-        self.for_each_stage(lambda stage, literal: self.at_most(formula(stage), bound, when=literal))
-
-    def for_each_stage(self, visit: Callable[[Stage, Any], None]) -> None:
-        """Call ``visit(stage, literal)`` for every critical stage of every shape still allowed."""
+    def at_most_held(self, formula: Callable[[Stage], Any], bound: int) -> None:
         for shape, literal in self.shapes:
-            for stage in shape.stages:
-                visit(stage, literal)
+            for stage in shape.fullest:
+                self.at_most(formula(stage), bound, when=literal)
+
+    def on_slowest(self, formula: Callable[[Stage], Any]) -> list[tuple[Any, Condition]]:
+        """(``formula(stage)``, condition) for every stage that may be the slowest, of every shape still allowed."""
+        return [(formula(stage), literal) for shape, literal in self.shapes for stage in shape.slowest]
 
     # -- reading an answer
 

@@ -53,8 +53,7 @@ def layout_communication_ns(problem: Problem, layout: Layout) -> int:
 
 def _post_communication(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
-    times: list[tuple[Any, Any]] = []
-    model.for_each_stage(lambda stage, literal: times.append((communication_ns(a, problem, x, stage), literal)))
+    times = model.on_slowest(lambda stage: communication_ns(a, problem, x, stage))
     highest = max((time if isinstance(time, int) else time.high) for time, _ in times)
     slowest = a.range(0, highest, "communication_ns")
     for time, literal in times:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from constraints.layout import PipelineSplit
 from constraints.pipeline.assignment import Assignment, sizes_of_split
 from constraints.pipeline.placement import place
-from constraints.pipeline.profile import Stage, critical_stages, stages_of
+from constraints.pipeline.profile import Stage, fullest_candidates, slowest_candidates, stages_of
 from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.problem import Problem
 
@@ -21,7 +21,10 @@ __all__ = ["Shape", "shapes_of", "virtual_stages"]
 
 @dataclass(frozen=True)
 class Shape:
-    """``pp`` ranks of ``vpp`` chunks (``None``: no interleaving), for ``least`` to ``most`` (``None``: any) micro-batches."""
+    """``pp`` ranks of ``vpp`` chunks (``None``: no interleaving), for ``least`` to ``most`` (``None``: any) micro-batches.
+
+    ``fullest`` and ``slowest`` are the stages among which the fullest and the slowest are, whatever the degrees.
+    """
 
     pp: int
     vpp: int | None
@@ -29,7 +32,8 @@ class Shape:
     most: int | None
     assignment: Assignment
     split: PipelineSplit
-    stages: tuple[Stage, ...]
+    fullest: tuple[Stage, ...]
+    slowest: tuple[Stage, ...]
 
 
 def shapes_of(problem: Problem, pp: int, vpp: int | None, microbatches: Iterable[int]) -> list[Shape]:
@@ -46,8 +50,9 @@ def shapes_of(problem: Problem, pp: int, vpp: int | None, microbatches: Iterable
     small = sorted({count for count in microbatches if count < steady and count >= group and count % group == 0})
     shapes = []
     for least, most in [(count, count) for count in small] + [(steady, None)]:
-        stages = critical_stages(stages_of(problem.model, assignment, vpp if pp > 1 else None, group, least))
-        shapes.append(Shape(pp, vpp, least, most, assignment, split, stages))
+        stages = stages_of(problem.model, assignment, vpp if pp > 1 else None, group, least)
+        fullest, slowest = fullest_candidates(stages), slowest_candidates(stages)
+        shapes.append(Shape(pp, vpp, least, most, assignment, split, fullest, slowest))
     return shapes
 
 

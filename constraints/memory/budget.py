@@ -107,10 +107,10 @@ class Capacity(Rule):
         if problem.allow_borderline:
             # low_bytes(allocated) <= budget, rearranged: floor(95 A / 100) <= budget - context
             bound = (problem.budget_bytes - low_bytes(0)) * 100 + 99
-            model.at_most_per_stage(lambda stage: allocated_bytes(a, problem, x, stage) * 95, bound)
+            model.at_most_held(lambda stage: allocated_bytes(a, problem, x, stage) * 95, bound)
         else:
             bound = problem.budget_bytes * 100
-            model.at_most_per_stage(
+            model.at_most_held(
                 lambda stage: high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), bound
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -11,9 +11,10 @@ from constraints.pipeline.assignment import Assignment, Chunk, kinds_of
 from constraints.pipeline.schedule import chunks_alive, in_flight
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Stage", "critical_stages", "stages_of"]
+__all__ = ["Stage", "fullest_candidates", "slowest_candidates", "stages_of"]
 
-Counts = tuple[tuple[LayerKind, int], ...]
+LayerCounts = tuple[tuple[LayerKind, int], ...]
+Counts = Mapping[object, int]
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Stage:
     rank: int
     chunks: tuple[Chunk, ...]
     copies: tuple[int, ...]
-    layers: Counts
-    live: Counts
+    layers: LayerCounts
+    live: LayerCounts
     embedding: bool
     loss: bool
     mtp: int
@@ -52,7 +53,7 @@ class Stage:
         """True if it stores a word embedding: the first rank, and a rank whose MTP layers are away from it."""
         return self.embedding or self.mtp > 0
 
-    def checkpointed(self, model: ModelSpec, first: int) -> Counts:
+    def checkpointed(self, model: ModelSpec, first: int) -> LayerCounts:
         """Layers that block recompute drops whole, times micro-batches: the ``first`` layers of each chunk."""
         counts: Counter[LayerKind] = Counter()
         for chunk, copies in zip(self.chunks, self.copies, strict=True):
@@ -61,16 +62,16 @@ class Stage:
         return tuple(sorted(counts.items()))
 
     @cached_property
-    def weight(self) -> dict[object, int]:
-        """The counts by which one stage can outweigh another, whatever the degrees are."""
-        weight: dict[object, int] = {("layers", kind): n for kind, n in self.layers}
-        weight |= {("live", kind): n for kind, n in self.live}
-        weight |= {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp, "boundaries": self.boundaries}
-        return {key: n for key, n in weight.items() if n}
+    def held(self) -> Counts:
+        """The counts that its memory grows with, whatever the degrees are."""
+        fixed = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
+        return {("layers", kind): n for kind, n in self.layers} | {("live", kind): n for kind, n in self.live} | fixed
 
-    def outweighs(self, other: Stage) -> bool:
-        """True if it holds at least as much of everything, so no formula can prefer ``other`` as the fullest stage."""
-        return all(self.weight.get(key, 0) >= n for key, n in other.weight.items())
+    @cached_property
+    def worked(self) -> Counts:
+        """The counts that its time grows with, whatever the degrees are."""
+        fixed = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp, "boundaries": self.boundaries}
+        return {("layers", kind): n for kind, n in self.layers} | fixed
 
 
 @lru_cache(maxsize=16384)
@@ -122,17 +123,34 @@ def _states(
     return sorted(in_flight(pp, vpp, group, microbatches, rank))
 
 
-def critical_stages(stages: Iterable[Stage]) -> tuple[Stage, ...]:
-    """The stages that no other outweighs: the fullest and the slowest stage are always among them."""
+def fullest_candidates(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The stages of which one is the fullest: no other holds at least as much of everything.
+
+    Without interleaving it needs no micro-batch count: of two stages, the one with as many layers and as many layers
+    times copies holds at least as much under any cap on the copies.
+    """
+    return _undominated(stages, lambda stage: stage.held)
+
+
+def slowest_candidates(stages: Iterable[Stage]) -> tuple[Stage, ...]:
+    """The stages of which one is the slowest: no other has at least as much of everything to do."""
+    return _undominated(stages, lambda stage: stage.worked)
+
+
+def _undominated(stages: Iterable[Stage], counts: Callable[[Stage], Counts]) -> tuple[Stage, ...]:
     kept: list[Stage] = []
     for stage in stages:
-        if any(other.outweighs(stage) for other in kept):
+        if any(_covers(counts(other), counts(stage)) for other in kept):
             continue
-        kept = [other for other in kept if not stage.outweighs(other)] + [stage]
+        kept = [other for other in kept if not _covers(counts(stage), counts(other))] + [stage]
     return tuple(kept)
 
 
-def _counts(counter: Counter[LayerKind]) -> Counts:
+def _covers(more: Counts, less: Counts) -> bool:
+    return all(more.get(key, 0) >= n for key, n in less.items())
+
+
+def _counts(counter: Counter[LayerKind]) -> LayerCounts:
     return tuple(sorted((kind, n) for kind, n in counter.items() if n))
 
 
