@@ -19,7 +19,7 @@ Groups = list[list[int]]
 
 
 def groups_of(sizes: Mapping[str, int], order: tuple[str, ...], over: tuple[str, ...]) -> Groups:
-    """Every group of ranks that differ only in the coordinates ``over``; ``order`` begins with the fastest coordinate."""
+    """Every group of ranks that differ only in the coordinates ``over``; ``order`` begins with the fastest one."""
     strides, stride = {}, 1
     for name in order:
         strides[name], stride = stride, stride * sizes[name]
