@@ -19,7 +19,7 @@ from models_catalog.errors import InvalidEntry
 from models_catalog.loader import gpu_fields, layer_pattern, model_fields
 from models_catalog.schema import HYBRID_SYMBOLS, GpuSpec, ModelSpec
 
-__all__ = ["model_from_mapping", "validated_gpu", "validated_model"]
+__all__ = ["model_from_mapping", "shape_of", "validated_gpu", "validated_model"]
 
 LARGEST = {"num_layers": 10_000, "num_moe_experts": 1_000_000, "mtp_num_layers": 100}
 LARGEST_SIZE = 100_000_000
@@ -47,7 +47,7 @@ _FIELDS = tuple(f.name for f in fields(ModelSpec))
 
 
 @cache
-def _shape_of(spec: type) -> type[BaseModel]:
+def shape_of(spec: type) -> type[BaseModel]:
     """The fields of a catalog dataclass as a strict pydantic model."""
     hints = get_type_hints(spec)
     shape: dict[str, Any] = {
@@ -174,7 +174,7 @@ def _types_of_patterns(data: dict[str, Any], origin: str, places: Places) -> Non
 
 def _typed(spec: type, values: dict[str, Any], origin: str, places: Places) -> Any:
     try:
-        _shape_of(spec).model_validate(values)
+        shape_of(spec).model_validate(values)
         return spec(**values)
     except ValidationError as error:
         first = error.errors()[0]
