@@ -6,18 +6,18 @@ milliseconds. A user's entry goes through :mod:`models_catalog.validation`.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from models_catalog.documents import parse_document, read_located, read_text
 from models_catalog.errors import InvalidEntry, UnknownName
+from models_catalog.names import close_names, files_of, resolve
 from models_catalog.schema import GpuSpec, ModelSpec
 
 __all__ = [
+    "HOME",
     "all_gpus",
     "all_models",
     "find_gpu",
@@ -36,21 +36,14 @@ _SEQUENCES = ("aliases", "sources", "window_attn_skip_freq", "linear_attention_f
 _FREQUENCY = re.compile(r"\[\s*([01])\s*\](?:\s*\*\s*(\d{1,4}))?")
 
 
-@cache
-def _files(kind: str) -> dict[str, Path]:
-    """Entry name to file; a file is named after its entry."""
-    pattern = "models/**/*.yaml" if kind == "model" else "gpus/*.yaml"
-    return {path.stem: path for path in sorted(HOME.glob(pattern), key=lambda path: path.stem)}
-
-
 def model_names() -> list[str]:
     """Every model of the catalog, in order."""
-    return list(_files("model"))
+    return list(files_of("model"))
 
 
 def gpu_names() -> list[str]:
     """Every GPU of the catalog, in order."""
-    return list(_files("gpu"))
+    return list(files_of("gpu"))
 
 
 @cache
@@ -66,7 +59,7 @@ def load_gpu(name: str) -> GpuSpec:
 
 
 def all_models() -> list[ModelSpec]:
-    """Every entry of the catalog (reads every file)."""
+    """Every entry of the catalog (parses every file)."""
     return [load_model(name) for name in model_names()]
 
 
@@ -77,7 +70,7 @@ def all_gpus() -> list[GpuSpec]:
 
 def find_model(word: str) -> ModelSpec:
     """What a person may write for MODEL: a path (``config.json``, its folder, a YAML entry), or a name of the catalog."""
-    if _is_path(word) or (Path(word).is_dir() and word.lower() not in _files("model")):
+    if _is_path(word) or (Path(word).is_dir() and resolve("model", word) is None):
         return read_model(str(Path(word).expanduser()))
     return load_model(word)
 
@@ -189,42 +182,9 @@ def _is_path(word: str) -> bool:
 
 
 def _entry(kind: str, name: str) -> dict[str, Any]:
-    wanted = _plain(name)
-    files = _files(kind)
-    if wanted in files:
-        return _read(files[wanted])
-    for path in files.values():  # an alias or a Hugging Face id: look inside
-        text = path.read_text(encoding="utf-8")
-        if wanted in text.lower().replace("_", "-"):
-            data: dict[str, Any] = parse_document(text, str(path))
-            if wanted in {_plain(known) for known in (*data.get("aliases", ()), data.get("hf_id") or "")}:
-                return data
-    raise UnknownName(kind, name, _close(wanted, kind))
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", "-").replace(" ", "-")
-
-
-def _read(path: Path) -> dict[str, Any]:
+    known = resolve(kind, name)
+    if known is None:
+        raise UnknownName(kind, name, close_names(kind, name))
+    path = files_of(kind)[known]
     data: dict[str, Any] = parse_document(read_text(str(path)), str(path))
     return data
-
-
-def _close(wanted: str, kind: str) -> list[str]:
-    known: dict[str, str] = {}
-    for name, path in _files(kind).items():
-        for word in _known_words(name, path):
-            known.setdefault(word, name)
-    words = difflib.get_close_matches(wanted, list(known), n=6, cutoff=0.6)
-    words += sorted(word for word in known if wanted and wanted in word)
-    return _distinct(known[word] for word in words)[:3]
-
-
-def _known_words(name: str, path: Path) -> list[str]:
-    data = _read(path)
-    return [name, *(_plain(alias) for alias in data.get("aliases", ()))]
-
-
-def _distinct(words: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(words))

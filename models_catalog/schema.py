@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-__all__ = ["GpuSpec", "LayerKind", "ModelSpec"]
+__all__ = ["AttentionShape", "GpuSpec", "LayerKind", "ModelSpec"]
 
 
 class LayerKind(NamedTuple):
@@ -26,6 +26,23 @@ class LayerKind(NamedTuple):
     feedforward: str
 
 
+class AttentionShape(NamedTuple):
+    """Query heads, key/value heads and the width of each: what sets the size of an attention layer without latents."""
+
+    heads: int
+    groups: int
+    head_dim: int
+
+    @property
+    def query_width(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def key_width(self) -> int:
+        """Width of the keys, and of the values."""
+        return self.groups * self.head_dim
+
+
 HYBRID_SYMBOLS = {
     "M": LayerKind("mamba", "none"),
     "G": LayerKind("gdn", "none"),
@@ -38,11 +55,27 @@ HYBRID_SYMBOLS = {
 """Megatron's hybrid alphabet (``megatron/core/ssm/mamba_hybrid_layer_allocation.py::Symbols``)."""
 
 
+GATED_DELTA_NET = ("gated_delta_net", "gdn", "gdn2")
+"""Spellings of ``experimental_attention_variant`` for gated delta net layers (``TransformerConfig.__post_init__``)."""
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """One architecture, in Megatron-Core's field names. Sizes are counts of elements, never bytes.
 
     ``None`` means "not set": Megatron's own default then applies (see the properties below, each of which says which).
+    Where Megatron has no field of its own, because a model's layers are written by hand there, the catalog has one:
+
+    * ``norms_per_layer``: norms of ``hidden_size`` in a layer with attention and feed-forward. 2 is usual; 1 where both read
+      one normed input (Falcon-7B, Phi-2, Cohere), 4 where their outputs are normed as well (Gemma 2, Grok-1).
+    * ``qk_layernorm_all_heads``: queries and keys are normed over all heads together, not head by head.
+    * ``window_num_attention_heads``, ``window_num_query_groups``, ``window_kv_channels``: the attention of the layers with a
+      sliding window, where it differs from that of the others.
+    * ``mtp_dense``: an MTP layer has a dense feed-forward part though the last decoder layer has experts.
+    * ``window_size``: tokens that a windowed layer sees, itself included; Megatron writes ``(window_size - 1, 0)``.
+
+    ``csa_compress_ratios``, ``o_groups``, ``o_lora_rank``, ``enable_hyper_connections`` and ``num_residual_streams`` are what
+    Megatron Bridge sets for DeepSeek-V4 (``models/deepseek/deepseek_v4_bridge.py``), on a branch of Megatron-Core.
     """
 
     name: str
@@ -56,16 +89,22 @@ class ModelSpec:
     make_vocab_size_divisible_by: int = 128
     should_pad_vocab: bool = True
     max_position_embeddings: int | None = None
+    position_embedding_type: str = "rope"
     share_embeddings_and_output_weights: bool = False
     gated_linear_unit: bool = False
     normalization: str = "RMSNorm"
+    norms_per_layer: int = 2
     add_bias_linear: bool = False
     add_qkv_bias: bool = False
     qk_layernorm: bool = False
+    qk_layernorm_all_heads: bool = False
     attention_output_gate: bool = False
     softmax_type: str = "vanilla"
     window_size: int | None = None
     window_attn_skip_freq: int | tuple[int, ...] | None = None
+    window_num_attention_heads: int | None = None
+    window_num_query_groups: int | None = None
+    window_kv_channels: int | None = None
     rotary_interleaved: bool = False
     rope_type: str | None = None
     apply_rope_fusion: bool = False
@@ -76,6 +115,15 @@ class ModelSpec:
     qk_head_dim: int | None = None
     qk_pos_emb_head_dim: int | None = None
     v_head_dim: int | None = None
+    # sparse attention: an indexer picks the keys (DSA), or keys are compressed first (CSA)
+    dsa_indexer_n_heads: int | None = None
+    dsa_indexer_head_dim: int | None = None
+    dsa_indexer_topk: int | None = None
+    dsa_indexer_topk_freq: int = 1
+    dsa_indexer_skip_topk_offset: int = 0
+    csa_compress_ratios: tuple[int, ...] | None = None
+    o_groups: int | None = None
+    o_lora_rank: int | None = None
     # mixture of experts
     num_moe_experts: int | None = None
     moe_router_topk: int = 2
@@ -94,6 +142,8 @@ class ModelSpec:
     moe_grouped_gemm: bool = True
     # multi-token prediction
     mtp_num_layers: int | None = None
+    mtp_use_repeated_layer: bool = False
+    mtp_dense: bool = False
     # linear attention and state-space layers
     experimental_attention_variant: str | None = None
     linear_attention_freq: int | tuple[int, ...] | None = None
@@ -108,12 +158,16 @@ class ModelSpec:
     mamba_state_dim: int | None = None
     mamba_num_groups: int | None = None
     enable_mhc_connections: bool = False
+    enable_hyper_connections: bool = False
+    num_residual_streams: int = 4
     # what the catalog adds
     hf_id: str | None = None
     family: str | None = None
     aliases: tuple[str, ...] = ()
     total_parameters: int | None = None
     active_parameters: int | None = None
+    parameters_exact: bool = False
+    parameters_include_mtp: bool = False
     sources: tuple[str, ...] = ()
     note: str | None = None
 
@@ -122,9 +176,41 @@ class ModelSpec:
         """Key/value heads; Megatron's default is one per query head (``TransformerConfig.__post_init__``)."""
         return self.num_query_groups or self.num_attention_heads
 
+    @cached_property
+    def attention_shapes(self) -> tuple[tuple[AttentionShape, int], ...]:
+        """The shapes of the attention layers, with how many have each; two only where windowed layers differ."""
+        full = AttentionShape(self.num_attention_heads, self.query_groups, self.head_dim)
+        window = AttentionShape(
+            self.window_num_attention_heads or full.heads,
+            self.window_num_query_groups or full.groups,
+            self.window_kv_channels or full.head_dim,
+        )
+        layers = [i for i, kind in enumerate(self.layer_kinds) if kind.mixer == "attention"]
+        windowed = sum(self.has_window(i) for i in layers)
+        if window == full or not windowed:
+            return ((full, len(layers)),)
+        return ((full, len(layers) - windowed), (window, windowed))
+
+    def has_window(self, index: int) -> bool:
+        """Whether layer ``index``, from 0, attends within ``window_size`` tokens only.
+
+        As ``megatron/core/transformer/utils.py::is_layer_window_attention``, which counts layers from 1.
+        """
+        frequency = self.window_attn_skip_freq
+        if not self.window_size or self.window_size < 0:
+            return False
+        if isinstance(frequency, int):
+            return frequency == 0 or (index + 1) % frequency != 0
+        return frequency is None or (index < len(frequency) and bool(frequency[index]))
+
+    @property
+    def residual_streams(self) -> int:
+        """Copies of the hidden state that run through the layers: more than one with hyper-connections."""
+        return self.num_residual_streams if self.enable_hyper_connections or self.enable_mhc_connections else 1
+
     @property
     def head_dim(self) -> int:
-        """``kv_channels``, or ``floor(hidden_size / heads)``: Megatron floors silently (``TransformerConfig.__post_init__``)."""
+        """``kv_channels``, else ``floor(hidden_size / heads)`` (``TransformerConfig.__post_init__`` floors silently)."""
         return self.kv_channels or self.hidden_size // self.num_attention_heads
 
     @property
@@ -153,6 +239,20 @@ class ModelSpec:
     @property
     def mtp_layers(self) -> int:
         return self.mtp_num_layers or 0
+
+    @property
+    def mtp_stored(self) -> int:
+        """MTP layers that are stored: one where every depth uses the same (``mtp_use_repeated_layer``)."""
+        return min(1, self.mtp_layers) if self.mtp_use_repeated_layer else self.mtp_layers
+
+    @property
+    def mtp_kinds(self) -> tuple[LayerKind, ...]:
+        """The layers inside one MTP layer: the part of a hybrid pattern after ``/``, else one like the last decoder layer."""
+        pattern = (self.hybrid_override_pattern or "").split("/")
+        if len(pattern) > 1:
+            return tuple(HYBRID_SYMBOLS[symbol] for symbol in pattern[1])
+        last = self.layer_kinds[-1]
+        return (LayerKind("attention", "dense") if self.mtp_dense else last,)
 
     @property
     def norm_vectors(self) -> int:
@@ -186,7 +286,7 @@ class ModelSpec:
         return index < len(self.moe_layer_freq) and bool(self.moe_layer_freq[index])
 
     def _mixer(self, index: int) -> str:
-        if self.experimental_attention_variant != "gated_delta_net" or self.linear_attention_freq is None:
+        if self.experimental_attention_variant not in GATED_DELTA_NET or self.linear_attention_freq is None:
             return "attention"
         if isinstance(self.linear_attention_freq, int):
             return "attention" if (index + 1) % self.linear_attention_freq == 0 else "gdn"

@@ -1,19 +1,29 @@
 """Parameters that one rank stores, as element counts.
 
 Dense parameters (attention, norms, dense and shared feed-forward, router, embedding) and routed experts live in
-separate buffers with their own data-parallel groups, so they are counted apart. Source: NVIDIA/Megatron-LM@d98e8a6
-``megatron/core/transformer/{attention,multi_latent_attention,mlp}.py``, ``moe/{router,experts,shared_experts}.py``,
-``multi_token_prediction.py``; checked against published counts.
+separate buffers with their own data-parallel groups, so they are counted apart. Mixers are counted in
+:mod:`constraints.memory.mixers`, whole models in :mod:`constraints.memory.counts`, which is held against published counts.
+Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/transformer/mlp.py``, ``moe/{router,experts,shared_experts,moe_layer}.py``,
+``multi_token_prediction.py``.
 """
 
 from __future__ import annotations
 
 from constraints.arithmetic import Arithmetic, Quantity, once
+from constraints.memory.mixers import Sizes, hyper_connection, mixer_sizes, norm_elements
 from constraints.problem import Problem
 from constraints.rule import Degrees
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["dense_parameters", "embedding_parameters", "expert_parameters", "local_vocabulary", "mtp_projection"]
+__all__ = [
+    "all_experts",
+    "dense_parameters",
+    "embedding_parameters",
+    "expert_parameters",
+    "layer_sizes",
+    "local_vocabulary",
+    "mtp_projection",
+]
 
 
 @once
@@ -52,86 +62,47 @@ def expert_parameters(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) ->
 
 @once
 def mtp_projection(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    """Elements that an MTP layer adds to a decoder layer: the ``2h -> h`` projection and two norms."""
+    """Elements that an MTP layer adds to a decoder layer: the ``2h -> h`` projection and three norms."""
     h = p.model.hidden_size
-    return a.ceil_div(2 * h * h, x.tp) + 2 * p.model.norm_vectors * h
+    return a.ceil_div(2 * h * h, x.tp) + norm_elements(p.model, 3)
 
 
 def all_experts(model: ModelSpec) -> int:
-    """Elements of all routed experts of one layer."""
-    width = model.moe_latent_size or model.hidden_size
-    return model.experts * (model.gate + 1) * width * model.expert_ffn
+    """Elements of all routed experts of one layer, biases included."""
+    width, bias = model.moe_latent_size or model.hidden_size, model.add_bias_linear
+    each = (model.gate + 1) * width * model.expert_ffn + (model.gate * model.expert_ffn + width if bias else 0)
+    return model.experts * each
 
 
-def layer_sizes(model: ModelSpec, kind: LayerKind) -> tuple[int, int]:
+def layer_sizes(model: ModelSpec, kind: LayerKind) -> Sizes:
     """One layer's dense elements: (split over tensor ranks, replicated on each)."""
-    mixer, feedforward = _MIXERS[kind.mixer](model), _FEEDFORWARDS[kind.feedforward](model)
+    mixer, feedforward = mixer_sizes(model, kind.mixer), _FEEDFORWARDS[kind.feedforward](model)
     return mixer[0] + feedforward[0], mixer[1] + feedforward[1]
 
 
-def _none(model: ModelSpec) -> tuple[int, int]:
+def _none(model: ModelSpec) -> Sizes:
     return 0, 0
 
 
-def _attention(model: ModelSpec) -> tuple[int, int]:
-    h, norm = model.hidden_size, model.norm_vectors * model.hidden_size
-    if model.multi_latent_attention:
-        return _latent_attention(model, norm)
-    q, k = model.num_attention_heads * model.head_dim, model.query_groups * model.head_dim
-    gate = q if model.attention_output_gate else 0
-    sharded, replicated = h * (q + 2 * k + gate) + q * h, norm
-    if model.add_bias_linear or model.add_qkv_bias:
-        sharded += q + 2 * k
-    if model.add_bias_linear:
-        replicated += h
-    if model.qk_layernorm:
-        replicated += 2 * model.head_dim
-    return sharded, replicated
+def _before(model: ModelSpec) -> int:
+    """The norms that belong to the feed-forward part, and the hyper-connection around it."""
+    norms = model.norms_per_layer - (1 if model.norms_per_layer <= 2 else 2)
+    return norm_elements(model, norms) + hyper_connection(model)
 
 
-def _latent_attention(model: ModelSpec, norm: int) -> tuple[int, int]:
-    """MLA: down-projections are duplicated over tensor ranks with the Transformer Engine spec, up-projections split."""
-    h, heads = model.hidden_size, model.num_attention_heads
-    nope, rope, value = model.qk_head_dim or 0, model.qk_pos_emb_head_dim or 0, model.v_head_dim or 0
-    latent, query = model.kv_lora_rank or 0, model.q_lora_rank
-    sharded = latent * heads * (nope + value) + heads * value * h
-    replicated = norm + h * (latent + rope) + latent
-    if query:
-        sharded += query * heads * (nope + rope)
-        replicated += h * query + query
-    else:
-        sharded += h * heads * (nope + rope)
-    return sharded, replicated
-
-
-def _mamba(model: ModelSpec) -> tuple[int, int]:
-    """Mamba-2 mixer: input projection to (z, x, B, C, dt), a short convolution, output projection."""
-    h, heads, groups = model.hidden_size, model.mamba_num_heads or 0, model.mamba_num_groups or 0
-    inner, state = heads * (model.mamba_head_dim or 0), groups * (model.mamba_state_dim or 0)
-    convolution = 5 * (inner + 2 * state)
-    return h * (2 * inner + 2 * state + heads) + convolution + 3 * heads + inner + inner * h, model.norm_vectors * h
-
-
-def _gated_delta_net(model: ModelSpec) -> tuple[int, int]:
-    """Gated delta net: q, k of the key heads, v, z of the value heads, two gates per value head, a short convolution."""
-    h, values = model.hidden_size, model.linear_num_value_heads or 0
-    key = (model.linear_num_key_heads or 0) * (model.linear_key_head_dim or 0)
-    value, kernel = values * (model.linear_value_head_dim or 0), model.linear_conv_kernel_dim or 4
-    sharded = h * (2 * key + 2 * value + 2 * values) + kernel * (2 * key + value) + 2 * values + value * h
-    return sharded, model.norm_vectors * h + (model.linear_value_head_dim or 0)
-
-
-def _dense(model: ModelSpec) -> tuple[int, int]:
+def _dense(model: ModelSpec) -> Sizes:
     h, f = model.hidden_size, model.ffn
     bias = model.add_bias_linear
-    return (model.gate + 1) * h * f + (model.gate * f if bias else 0), model.norm_vectors * h + (h if bias else 0)
+    return (model.gate + 1) * h * f + (model.gate * f if bias else 0), _before(model) + (h if bias else 0)
 
 
-def _moe(model: ModelSpec) -> tuple[int, int]:
+def _moe(model: ModelSpec) -> Sizes:
     """The router, the shared expert and the latent projections; routed experts are counted by :func:`all_experts`."""
     h, shared = model.hidden_size, model.moe_shared_expert_intermediate_size or 0
-    replicated = model.norm_vectors * h + h * model.experts
+    replicated = _before(model) + h * model.experts
     if model.moe_router_enable_expert_bias:
+        replicated += model.experts
+    if model.add_bias_linear:
         replicated += model.experts
     if model.moe_shared_expert_gate:
         replicated += h
@@ -140,5 +111,4 @@ def _moe(model: ModelSpec) -> tuple[int, int]:
     return (model.gate + 1) * h * shared, replicated
 
 
-_MIXERS = {"none": _none, "attention": _attention, "mamba": _mamba, "gdn": _gated_delta_net}
 _FEEDFORWARDS = {"none": _none, "dense": _dense, "moe": _moe}
