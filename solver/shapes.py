@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from constraints.layout import PipelineSplit
 from constraints.pipeline.assignment import Assignment, sizes_of_split
 from constraints.pipeline.placement import place
-from constraints.pipeline.profile import Stage, fullest_candidates, slowest_candidates, stages_of
+from constraints.pipeline.profile import Stage, candidate_stages, fullest_candidates, slowest_candidates
 from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.problem import Problem
 
@@ -50,7 +50,7 @@ def shapes_of(problem: Problem, pp: int, vpp: int | None, microbatches: Iterable
     small = sorted({count for count in microbatches if count < steady and count >= group and count % group == 0})
     shapes = []
     for least, most in [(count, count) for count in small] + [(steady, None)]:
-        stages = stages_of(problem.model, assignment, vpp if pp > 1 else None, group, least)
+        stages = candidate_stages(problem.model, assignment, vpp if pp > 1 else None, group, least)
         fullest, slowest = fullest_candidates(stages), slowest_candidates(stages)
         shapes.append(Shape(pp, vpp, least, most, assignment, split, fullest, slowest))
     return shapes

@@ -11,7 +11,7 @@ from constraints.pipeline.assignment import Assignment, Chunk, kinds_of
 from constraints.pipeline.schedule import chunks_alive, in_flight
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Stage", "fullest_candidates", "slowest_candidates", "stages_of"]
+__all__ = ["Stage", "candidate_stages", "fullest_candidates", "slowest_candidates", "stages_of"]
 
 LayerCounts = tuple[tuple[LayerKind, int], ...]
 Counts = Mapping[object, int]
@@ -83,32 +83,57 @@ def stages_of(
     ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be
     capped.
     """
-    pp, last = assignment.pp, len(assignment.chunks) - 1
-    stages = []
-    for rank in range(pp):
+    ranks = range(assignment.pp)
+    return tuple(stage for rank in ranks for stage in _rank(model, assignment, vpp, group, microbatches, rank))
+
+
+def candidate_stages(
+    model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int
+) -> tuple[Stage, ...]:
+    """Those of :func:`stages_of` among which the fullest and the slowest are: of ranks that build the same, the first.
+
+    Later ranks keep fewer micro-batches alive. Where the chunks of a rank differ among themselves, that alone does not
+    say which of its states weighs less, and every rank is kept.
+    """
+    seen: set[tuple[object, ...]] = set()
+    stages: list[Stage] = []
+    for rank in range(assignment.pp):
         chunks = assignment.of_rank(rank)
-        kinds = [kinds_of(model, chunk) for chunk in chunks]
-        layers = _counts(_times(kinds, (1,) * len(kinds)))
-        indices = range(rank, last + 1, pp)
-        boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in indices)
-        states = _states(kinds, pp, vpp, group, microbatches, rank)
-        lives = {_counts(_times(kinds, copies)): copies for copies in states}
-        for live, copies in lives.items():
-            stages.append(
-                Stage(
-                    rank=rank,
-                    chunks=chunks,
-                    copies=copies,
-                    layers=layers,
-                    live=live,
-                    embedding=any(chunk.embedding for chunk in chunks),
-                    loss=any(chunk.loss for chunk in chunks),
-                    mtp=sum(chunk.mtp for chunk in chunks),
-                    boundaries=boundaries,
-                    interleaved=vpp is not None,
-                )
-            )
+        built = tuple((model.layer_kinds[c.start : c.stop], c.embedding, c.mtp, c.loss) for c in chunks)
+        alike = vpp is None or len({layers for layers, *_ in built}) == 1
+        if alike and built in seen:
+            continue
+        seen.add(built)
+        stages += _rank(model, assignment, vpp, group, microbatches, rank)
     return tuple(stages)
+
+
+def _rank(
+    model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int, rank: int
+) -> list[Stage]:
+    """The stage of one rank, once for each of its fullest states."""
+    pp, last = assignment.pp, len(assignment.chunks) - 1
+    chunks = assignment.of_rank(rank)
+    kinds = [kinds_of(model, chunk) for chunk in chunks]
+    layers = _counts(_times(kinds, (1,) * len(kinds)))
+    boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in range(rank, last + 1, pp))
+    states = _states(kinds, pp, vpp, group, microbatches, rank)
+    lives = {_counts(_times(kinds, copies)): copies for copies in states}
+    return [
+        Stage(
+            rank=rank,
+            chunks=chunks,
+            copies=copies,
+            layers=layers,
+            live=live,
+            embedding=any(chunk.embedding for chunk in chunks),
+            loss=any(chunk.loss for chunk in chunks),
+            mtp=sum(chunk.mtp for chunk in chunks),
+            boundaries=boundaries,
+            interleaved=vpp is not None,
+        )
+        for live, copies in lives.items()
+    ]
 
 
 def _states(
