@@ -76,7 +76,7 @@ class PipelineOrder(Rule):
     id = "mesh.pp-order"
     noticed = Noticed.GROUPS
     source = mcore("parallel_state.py", "initialize_model_parallel")
-    scope = ("pp", "dp", "edp")
+    scope = ("pp", "tp", "cp", "etp", "ep")
     reads = ("use_tp_pp_dp_mapping",)
     example = "dist.use_tp_pp_dp_mapping=True with pp=2 ep=4 on 16 GPUs: tp*cp = 1, etp*ep = 4"
 

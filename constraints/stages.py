@@ -244,6 +244,7 @@ class HybridTakesNoLayout(SplitRule):
     id = "pipeline.hybrid-layout"
     noticed = Noticed.CONFIG
     source = bridge("models/hybrid/hybrid_provider.py", "HybridModelProvider.provide")
+    reads = ("hybrid_override_pattern",)
     example = "pipeline_model_parallel_layout on nemotron-h"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
