@@ -154,7 +154,9 @@ def _model(data: dict[str, Any], origin: str, places: Places) -> ModelSpec:
         )
     model: ModelSpec = _typed(ModelSpec, values, origin, places)
     for field in fields(ModelSpec):
-        _size(field.name, getattr(model, field.name), _where(origin, field.name, places))
+        value = getattr(model, field.name)
+        if value != field.default:
+            _size(field.name, value, _where(origin, field.name, places))
     _contradictions(model, origin, places)
     return model
 
