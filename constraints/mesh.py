@@ -32,7 +32,7 @@ class WorldDense(Rule):
         group, gpus = layout.tp * layout.pp * layout.cp, problem.gpus
         text = f"tp*pp*cp = {layout.tp}*{layout.pp}*{layout.cp} = {group}"
         if gpus % group:
-            return f"{text} does not divide {gpus} GPUs: {gpus} mod {group} = {gpus % group}"
+            return text + _remainder(gpus, group)
         return f"{text} leaves dp = {gpus // group} on {gpus} GPUs, not {layout.dp}"
 
 
@@ -66,8 +66,14 @@ class WorldExpert(Rule):
         text = f"the expert mesh etp*ep*pp = {layout.etp}*{layout.ep}*{layout.pp} = {group}"
         tail = f"; the smallest world is pp*max(tp*cp, ep*etp) = {least}"
         if gpus % group:
-            return f"{text} does not divide {gpus} GPUs: {gpus} mod {group} = {gpus % group}{tail}"
+            return text + _remainder(gpus, group) + tail
         return f"{text} leaves edp = {gpus // group} on {gpus} GPUs, not {layout.edp}{tail}"
+
+
+def _remainder(gpus: int, group: int) -> str:
+    if group > gpus:
+        return f" is more than the {gpus} GPU{'s' * (gpus > 1)} there {'are' if gpus > 1 else 'is'}"
+    return f" does not divide {gpus} GPUs: {gpus} mod {group} = {gpus % group}"
 
 
 class PipelineOrder(Rule):
