@@ -95,6 +95,9 @@ NO_COLUMN = {
 PROVIDERS = {"OlMoEModelProvider": "olmoe-1b-7b"}
 """Providers whose class holds the architecture of one model."""
 NO_LANGUAGE_MODELS = {"WanModelProvider"}
+OTHER_MEGATRON = {"deepseek-ai/DeepSeek-V4-Flash", "deepseek-ai/DeepSeek-V4-Pro"}
+"""Models that Bridge builds on Megatron-Core's dev branch (b3b1e2d) only: ``experimental_attention_variant=dsv4_hybrid``
+and ``enable_hyper_connections`` (models/deepseek/deepseek_v4_bridge.py) are unknown to d98e8a6, whose rules are held here."""
 
 STAND_INS = {"vr200": "gb300", "r100": "b300"}
 """For GPUs that the catalog does not have. Legality asks a GPU only whether its dispatcher backend runs there."""
@@ -125,7 +128,9 @@ class Recipe:
 
     @property
     def model(self) -> ModelSpec | None:
-        """The catalog's entry with what the recipe changes in it; ``None`` if the catalog has none."""
+        """The catalog's entry with what the recipe changes in it; ``None`` if there is none, or not for this Megatron."""
+        if self.hf_id in OTHER_MEGATRON:
+            return None
         name = self.hf_id or PROVIDERS.get(self.provider)
         found = _catalogued(name) if name else _same_architecture(self.row)
         if found is None:

@@ -90,7 +90,8 @@ def _print_counts(judged: list[tuple[Recipe, Verdict]], capsys: pytest.CaptureFi
         print(
             f"\nrecipes: {len(shipped_recipes())}, of these {len(judged)} have a model in the catalog: "
             f"{counts['legal']} legal, {counts['exception']} illegal and explained, {counts['flagged']} flagged and "
-            f"illegal. {sum(unknown.values())} recipes of {len(unknown)} models are not judged: the catalog lacks them."
+            f"illegal. {sum(unknown.values())} recipes of {len(unknown)} models are not judged: "
+            "the catalog lacks them, or they are no language models, or not of this Megatron."
         )
 
 
