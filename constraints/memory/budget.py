@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from constraints.arithmetic import Integers
 from constraints.layout import Layout
-from constraints.memory.overhead import communicators, device_bytes, high_bytes, low_bytes
-from constraints.memory.stage import allocated_bytes, components
+from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes
+from constraints.memory.stage import allocated_bytes, phases, static_components
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.problem import GIB, Problem
@@ -20,11 +20,12 @@ INTEGERS = Integers()
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes on one pipeline rank by component, and their sum."""
+    """Bytes on one pipeline rank at its fullest moment by component, their sum, and which moment that is."""
 
     rank: int
     components: dict[str, int]
     allocated_bytes: int
+    phase: str
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
         return None
     fullest: dict[int, StageMemory] = {}
     for stage in stages:
-        parts = components(INTEGERS, problem, layout, stage)
-        memory = StageMemory(stage.rank, parts, sum(parts.values()))
+        memory = _stage_memory(problem, layout, stage)
         if stage.rank not in fullest or memory.allocated_bytes > fullest[stage.rank].allocated_bytes:
             fullest[stage.rank] = memory
     allocated = max(memory.allocated_bytes for memory in fullest.values())
@@ -75,11 +75,19 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     return MemoryReport(
         stages=tuple(fullest[rank] for rank in sorted(fullest)),
         allocated_bytes=allocated,
-        peak_bytes=device_bytes(allocated, groups),
+        peak_bytes=device_bytes(problem, allocated, groups),
         low_bytes=low_bytes(allocated),
         high_bytes=-(-high_bytes(INTEGERS, problem, layout, allocated) // 100),
         budget_bytes=problem.budget_bytes,
     )
+
+
+def _stage_memory(problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
+    static = static_components(INTEGERS, problem, layout, stage)
+    moments = phases(INTEGERS, problem, layout, stage)
+    phase = max(moments, key=lambda name: sum(moments[name].values()))
+    parts = static | moments[phase]
+    return StageMemory(stage.rank, parts, sum(parts.values()), phase)
 
 
 class Capacity(Rule):
@@ -105,9 +113,9 @@ class Capacity(Rule):
     def post(self, model: Builder, problem: Problem) -> None:
         a, x = model.arithmetic, model.x
         if problem.allow_borderline:
-            # low_bytes(allocated) <= budget, rearranged: floor(95 A / 100) <= budget - context
-            bound = (problem.budget_bytes - low_bytes(0)) * 100 + 99
-            model.at_most_held(lambda stage: allocated_bytes(a, problem, x, stage) * 95, bound)
+            # low_bytes(allocated) <= budget, rearranged: floor(L A / 100) <= budget
+            bound = problem.budget_bytes * 100 + 99
+            model.at_most_held(lambda stage: allocated_bytes(a, problem, x, stage) * LOW_PERCENT, bound)
         else:
             bound = problem.budget_bytes * 100
             model.at_most_held(

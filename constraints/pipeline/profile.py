@@ -49,6 +49,12 @@ class Stage:
         return (1 if self.loss else 0) + self.mtp
 
     @property
+    def mtp_live(self) -> int:
+        """MTP layers, interleaved times the micro-batches that their chunk has in flight."""
+        pairs = zip(self.chunks, self.copies, strict=True)
+        return sum(chunk.mtp * (copies if self.interleaved else 1) for chunk, copies in pairs)
+
+    @property
     def holds_embedding_copy(self) -> bool:
         """True if it stores a word embedding: the first rank, and a rank whose MTP layers are away from it."""
         return self.embedding or self.mtp > 0
