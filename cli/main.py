@@ -1,4 +1,4 @@
-"""The ``meshwright`` command: exit codes, and commands that are loaded only when they are called."""
+"""The ``meshwright`` command: exit codes, errors, and commands that are loaded only when they are called."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ __all__ = ["main"]
 FOUND, NONE, USAGE, UNDECIDED, INTERNAL = 0, 1, 2, 3, 70
 """Exit codes: found or legal; infeasible or illegal, proved; bad input; undecided; internal disagreement."""
 
+INTERRUPTED = 130
+
 COMMANDS = {
     "solve": "Synthesize the best layout, or say which rules forbid one.",
     "check": "Judge a layout: every broken rule in one pass, and the memory.",
     "catalog": "List and show the models and GPUs that are known.",
     "rules": "List the rules, or show one with its source in Megatron.",
+    "completion": "Print what a shell needs to complete commands, models, GPUs and rules.",
 }
 
 
@@ -59,31 +62,37 @@ def cli() -> None:
     """
 
 
-def main() -> None:
+def main(args: list[str] | None = None) -> None:
     """Run the command line and exit; errors are one clear message on standard error, never a traceback."""
+    code = FOUND
     try:
-        sys.exit(_run())
+        try:
+            code = _run(args)
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) has gone: nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FOUND)
+    except KeyboardInterrupt:
+        code = _interrupted()
+    sys.exit(code)
 
 
-def _run() -> int:
+def _run(args: list[str] | None) -> int:
     from constraints.errors import MeshwrightError
     from models_catalog.errors import CatalogError
 
     color = False if os.environ.get("NO_COLOR") else None
     try:
-        result = cli.main(standalone_mode=False, color=color)
+        result = cli.main(args, prog_name="meshwright", standalone_mode=False, color=color)
         return result if isinstance(result, int) else FOUND
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        return 130
+        return _interrupted()
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        _complain(error.format_message(), context.command_path if context else None)
         return error.exit_code
     except (MeshwrightError, CatalogError) as error:
-        click.echo(f"{click.style('error', fg='red', bold=True)}: {error}", err=True, color=color)
+        _complain(str(error))
         return USAGE
     except BrokenPipeError:
         raise
@@ -96,6 +105,20 @@ def _run() -> int:
             err=True,
         )
         return INTERNAL
+
+
+def _complain(message: str, command: str | None = None) -> None:
+    """One error, its control characters made visible; ``command`` is the one whose help may help."""
+    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in message)
+    color = False if os.environ.get("NO_COLOR") else None
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {shown}", err=True, color=color)
+    if command:
+        click.echo(f"Try '{command} --help' for help.", err=True)
+
+
+def _interrupted() -> int:
+    click.echo("interrupted", err=True)
+    return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
 
+from cli.completion import gpu_words, model_words, pin_words, words_of
+from constraints.errors import RequestError
 from constraints.problem import Origin
-from solver.request import REQUEST_KEYS, Request, read_request
+from constraints.spelling import canonical_name
+from solver.request import REPEATED, REQUEST_KEYS, Request, read_request
 
-__all__ = ["request_from", "request_options"]
+__all__ = ["Given", "model_argument", "request_and_layout", "request_from", "request_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_REPEATED = ("pin", "limit", "relax")
-_SWITCHES = ("allow_borderline", "allow_idle")
 
 _OPTIONS = (
     click.option(
         "--request", "request_file", metavar="FILE", help="A YAML or JSON file with these same keys; flags win."
     ),
     click.option("--gpus", type=int, metavar="N", help="How many GPUs there are."),
-    click.option("--gpu", metavar="NAME", help="Which GPU: h100, h200, b200, gb200, a100-80gb ..."),
+    click.option("--gpu", metavar="NAME", help="Which GPU: h100, gb200 ... or a YAML entry.", shell_complete=gpu_words),
     click.option("--gpus-per-node", type=int, metavar="N", help="GPUs of one node (default: the catalog's)."),
     click.option("--nvlink-domain", type=int, metavar="N", help="GPUs that NVLink joins (default: the catalog's)."),
     click.option("--memory-gib", type=float, metavar="X", help="Usable memory of one GPU in GiB."),
     click.option("--seq-length", type=int, metavar="S", help="Tokens in a sequence (default 4096)."),
     click.option("--global-batch-size", type=int, metavar="B", help="Sequences in a step; chosen if not given."),
-    click.option("--precision", metavar="P", help="bf16 (default), fp8_cs, fp8_mx, nvfp4 ..."),
-    click.option("--task", metavar="T", help="pretrain (default), sft or lora."),
-    click.option("--optimizer", metavar="O", help="distributed (default) or plain."),
-    click.option("--megatron", metavar="V", help="Megatron-Core generation that judges (default: the newest known)."),
-    click.option("--pin", multiple=True, metavar="KEY=VALUE", help="Fix a decision or a switch; repeatable."),
+    click.option(
+        "--precision",
+        metavar="P",
+        help="bf16 (default), fp8_cs, fp8_mx, nvfp4 ...",
+        shell_complete=words_of("constraints.precision_names", "PRECISIONS"),
+    ),
+    click.option(
+        "--task",
+        metavar="T",
+        help="pretrain (default), sft or lora.",
+        shell_complete=words_of("solver.resolution", "TASKS"),
+    ),
+    click.option(
+        "--optimizer",
+        metavar="O",
+        help="distributed (default) or plain.",
+        shell_complete=words_of("solver.resolution", "OPTIMIZERS"),
+    ),
+    click.option(
+        "--megatron",
+        metavar="V",
+        help="Megatron-Core generation that judges (default: the newest known).",
+        shell_complete=words_of("solver.resolution", "MEGATRON_VERSIONS"),
+    ),
+    click.option(
+        "--pin",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Fix a decision or a switch; repeatable.",
+        shell_complete=pin_words,
+    ),
     click.option("--allow-borderline", is_flag=True, default=None, help="Accept layouts that may or may not fit."),
-    click.option("-o", "--output", metavar="FILE", help="Write the result to FILE, whole or not at all."),
+    click.option(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write the result to FILE, whole or not at all.",
+        shell_complete=lambda ctx, param, incomplete: [click.shell_completion.CompletionItem(incomplete, type="file")],
+    ),
 )
 
 
@@ -45,18 +78,62 @@ def request_options(function: F) -> F:
     return function
 
 
+def model_argument(function: F) -> F:
+    """Decorate a command with MODEL, completed from the catalog."""
+    return click.argument("model", required=False, shell_complete=model_words)(function)
+
+
+@dataclass(frozen=True)
+class Given:
+    """A request, and the layout that its file holds beside it, as it stands there."""
+
+    request: Request
+    layout: Any
+    layout_origin: Origin
+
+
 def request_from(flags: dict[str, Any]) -> Request:
-    """One request from a file and flags; a flag wins over the file, and each value remembers where it came from."""
+    """One request from a file and flags; a flag wins over the file, and each value remembers where it came from.
+
+    Raises :class:`~constraints.errors.RequestError` if the file holds a layout, which only ``check`` reads.
+    """
+    given = request_and_layout(flags)
+    if given.layout is not None:
+        raise RequestError("layout", None, given.layout_origin, "stands in the request: only check takes one")
+    return given.request
+
+
+def request_and_layout(flags: dict[str, Any]) -> Given:
+    """:func:`request_from`, and the ``layout`` of the request file."""
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     path = flags.get("request_file")
     if path:
         values, origins = read_request(path)
+    layout = values.pop("layout", None)
     for name in REQUEST_KEYS:
         value = flags.get(name)
-        if value is None or (name in _REPEATED and not value):
+        if value is None or (name in REPEATED and not value):
             continue
-        flag = "MODEL" if name == "model" else "--" + name.replace("_", "-")
-        values[name] = (*values.get(name, ()), *value) if name in _REPEATED else value
-        origins[name] = Origin("flag", flag)
-    return Request(**values, origins=origins)
+        flag = Origin("flag", "MODEL" if name == "model" else "--" + name.replace("_", "-"))
+        if name in REPEATED:
+            origins |= {f"{name} {word}": flag for word in value}
+            value = (*_not_repeated(values.get(name, ()), value), *value)
+        values[name] = value
+        origins[name] = flag
+    layout_origin = origins.pop("layout", Origin("file", path or ""))
+    return Given(Request(**values, origins=origins), layout, layout_origin)
+
+
+def _not_repeated(words: Sequence[str], flags: Sequence[str]) -> list[str]:
+    """The file's words about other keys than the flags': ``--pin tp=8`` takes the place of ``pin: {tp: 4}``."""
+    taken = {_key(word) for word in flags}
+    return [word for word in words if _key(word) not in taken]
+
+
+def _key(word: str) -> str:
+    for sign in ("<", ">", "="):
+        head, found, _ = word.partition(sign)
+        if found:
+            return canonical_name(head.strip()) + (sign if sign in "<>" else "")
+    return word

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -11,7 +14,7 @@ import click
 from constraints.errors import RequestError
 from constraints.problem import Origin
 
-__all__ = ["deliver"]
+__all__ = ["deliver", "writer"]
 
 
 def deliver(text: str, path: str | None) -> None:
@@ -22,19 +25,58 @@ def deliver(text: str, path: str | None) -> None:
     if path is None:
         click.echo(text, nl=not text.endswith("\n"))
         return
-    target = Path(path)
+    with writer(path) as write:
+        write(click.unstyle(text) if text.endswith("\n") else click.unstyle(text) + "\n")
+
+
+@contextmanager
+def writer(path: str | None) -> Iterator[Callable[[str], object]]:
+    """What takes text piece by piece: standard output, or a file that is there once the block has ended well.
+
+    Raises :class:`~constraints.errors.RequestError` if the file cannot be written.
+    """
+    if path is None:
+        yield sys.stdout.write
+        return
+    target = Path(os.path.realpath(path))
+    if _is_device(target):
+        with open(target, "w", encoding="utf-8") as device:
+            yield device.write
+        return
     try:
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(click.unstyle(text) if text.endswith("\n") else click.unstyle(text) + "\n")
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            yield file.write
+        _publish(temporary, target)
     except OSError as error:
-        raise RequestError("output", path, Origin("flag", "-o"), f"cannot be written: {error.strerror}") from None
+        _discard(temporary)
+        raise _unwritable(path, error) from None
+    except BaseException:
+        _discard(temporary)
+        raise
     click.echo(f"written: {path}", err=True)
+
+
+def _is_device(target: Path) -> bool:
+    """True for a device or a pipe: it is written to, never replaced."""
+    return target.exists() and not target.is_file() and not target.is_dir()
+
+
+def _publish(temporary: str, target: Path) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, target)
+
+
+def _discard(temporary: str) -> None:
+    if os.path.exists(temporary):
+        os.unlink(temporary)
+
+
+def _unwritable(path: str, error: OSError | ValueError) -> RequestError:
+    reason = getattr(error, "strerror", None) or error
+    return RequestError("output", path, Origin("flag", "-o"), f"cannot be written: {reason}")

@@ -65,7 +65,7 @@ class NearTarget(Rule):
     stratum = Stratum.ADVICE
     noticed = Noticed.NEVER
     scope = ("dp", "micro_batch_size", "pp", "vpp")
-    reads = ("seq_length",)
+    reads = ("seq_length", "global_batch_size", "microbatch_group_size_per_vp_stage")
     example = "vpp=2 pp=8 dp=192 mbs=4 at 4096 tokens: the least batch is 6144 sequences, six times the target"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

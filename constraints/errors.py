@@ -23,7 +23,7 @@ class MeshwrightError(Exception):
 
     def __init__(self, field: str, value: Any, origin: Origin, message: str) -> None:
         shown = "" if value is None else f" {str(value)[:80]!r}" if isinstance(value, str) else f" {str(value)[:80]}"
-        place = f" ({origin})" if str(origin).lstrip("-").replace("-", "_") != field else ""
+        place = f" ({origin})" if str(origin) not in ("", field) else ""
         super().__init__(f"{field}{shown} {message}{place}")
         self.field, self.value, self.origin, self.message = field, value, origin, message
 

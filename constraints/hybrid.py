@@ -275,7 +275,14 @@ class MambaProjectionInFp8(SettingsRule):
     id = "hybrid.mamba-fp8"
     noticed = Noticed.BUILD
     source = mcore(MIXER, "MambaMixer.__init__")
-    reads = ("precision", "mamba_num_heads", "mamba_head_dim", "mamba_num_groups", "mamba_state_dim")
+    reads = (
+        "precision",
+        "hybrid_override_pattern",
+        "mamba_num_heads",
+        "mamba_head_dim",
+        "mamba_num_groups",
+        "mamba_state_dim",
+    )
     example = "mamba_num_heads=100 with fp8_cs"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

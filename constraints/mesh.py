@@ -32,7 +32,7 @@ class WorldDense(Rule):
         group, gpus = layout.tp * layout.pp * layout.cp, problem.gpus
         text = f"tp*pp*cp = {layout.tp}*{layout.pp}*{layout.cp} = {group}"
         if gpus % group:
-            return f"{text} does not divide {gpus} GPUs: {gpus} mod {group} = {gpus % group}"
+            return text + _remainder(gpus, group)
         return f"{text} leaves dp = {gpus // group} on {gpus} GPUs, not {layout.dp}"
 
 
@@ -66,8 +66,14 @@ class WorldExpert(Rule):
         text = f"the expert mesh etp*ep*pp = {layout.etp}*{layout.ep}*{layout.pp} = {group}"
         tail = f"; the smallest world is pp*max(tp*cp, ep*etp) = {least}"
         if gpus % group:
-            return f"{text} does not divide {gpus} GPUs: {gpus} mod {group} = {gpus % group}{tail}"
+            return text + _remainder(gpus, group) + tail
         return f"{text} leaves edp = {gpus // group} on {gpus} GPUs, not {layout.edp}{tail}"
+
+
+def _remainder(gpus: int, group: int) -> str:
+    if group > gpus:
+        return f" is more than the {gpus} GPU{'s' * (gpus > 1)} there {'are' if gpus > 1 else 'is'}"
+    return f" does not divide {gpus} GPUs: {gpus} mod {group} = {gpus % group}"
 
 
 class PipelineOrder(Rule):
@@ -76,7 +82,7 @@ class PipelineOrder(Rule):
     id = "mesh.pp-order"
     noticed = Noticed.GROUPS
     source = mcore("parallel_state.py", "initialize_model_parallel")
-    scope = ("pp", "dp", "edp")
+    scope = ("pp", "tp", "cp", "etp", "ep")
     reads = ("use_tp_pp_dp_mapping",)
     example = "dist.use_tp_pp_dp_mapping=True with pp=2 ep=4 on 16 GPUs: tp*cp = 1, etp*ep = 4"
 

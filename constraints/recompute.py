@@ -315,7 +315,7 @@ class GraphSwitches(SettingsRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         unsaid = " and ".join(self._unsaid(problem, layout.settings))
-        return f"cuda_graph_impl={layout.settings.cuda_graph_impl} needs {unsaid}, which is not said here"
+        return f"cuda_graph_impl={layout.settings.cuda_graph_impl} needs {unsaid}: the layout does not say so"
 
 
 RULES = (

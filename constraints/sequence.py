@@ -77,10 +77,9 @@ class ShardWherePossible(Rule):
     def post(self, model: Builder, problem: Problem) -> None:
         if problem.pinned("sequence_parallel"):
             return
-        # Not sequence-parallel means tp = 1 or a remainder: (tp - 1) * seq <= big * (sp + remainder)
         a, x = model.arithmetic, model.x
         remainder = model.remainder(problem.seq_length, a.mul(x.tp, x.cp))
-        model.at_most(x.tp - 1, (x.sequence_parallel + remainder) * problem.gpus)
+        model.at_most(1, x.sequence_parallel + remainder, when=model.above_one("tp"))
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         return (

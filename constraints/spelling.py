@@ -1,33 +1,36 @@
-"""One table of every layout word: its short names, Megatron's field, where Bridge keeps it, Megatron-LM's flag.
+"""One table of every layout word: its short names, Megatron's field, where Bridge keeps it, Megatron-LM's flags.
 
-Sources: NVIDIA/Megatron-LM@d98e8a6 ``megatron/training/arguments.py``, ``megatron/core/model_parallel_config.py`` and
-``transformer/transformer_config.py``; NVIDIA-NeMo/Megatron-Bridge@067f987 ``src/megatron/bridge/training/config.py``.
+Sources: NVIDIA/Megatron-LM@d98e8a6 ``megatron/training/arguments.py``, ``megatron/training/argument_utils.py`` (a
+field's flag is its name in hyphens unless its metadata says otherwise), ``megatron/core/model_parallel_config.py`` and
+``transformer/transformer_config.py``; NVIDIA-NeMo/Megatron-Bridge@067f987 ``src/megatron/bridge/training/config.py``
+and ``scripts/training/run_recipe.py`` (``-tp`` and its like).
 """
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
 from constraints.layout import Settings
 
-__all__ = ["SPELLINGS", "Spelling", "canonical_name", "read_value", "spelling_of"]
+__all__ = ["SPELLINGS", "Spelling", "canonical_name", "flag_of", "known_words", "spelling_of"]
 
 LARGEST = 10**7
 
 
 @dataclass(frozen=True)
 class Spelling:
-    """One word. ``kind``: int, float, bool, str, ints, strs, or "str or strs". ``field`` is Megatron's and Bridge's name;
-    ``section`` Bridge's container (empty: not a Bridge field); ``flag`` Megatron-LM's (empty: none)."""
+    """One word. ``kind`` is a key of ``constraints.values``. ``field`` is Megatron's and Bridge's name; ``section``
+    Bridge's container (empty: not a Bridge field); ``flag`` Megatron-LM's, for a Boolean the one that sets it, and
+    ``unflag`` the one that clears it (empty: there is none)."""
 
     name: str
     kind: str
     field: str
     section: str = "model"
     flag: str = ""
+    unflag: str = ""
     also: tuple[str, ...] = ()
     least: int = 1
 
@@ -43,23 +46,23 @@ class Spelling:
 
 
 _DECISIONS = (
-    Spelling("tp", "int", "tensor_model_parallel_size", flag="--tensor-model-parallel-size"),
-    Spelling("pp", "int", "pipeline_model_parallel_size", flag="--pipeline-model-parallel-size"),
+    Spelling("tp", "int", "tensor_model_parallel_size", flag="--tensor-model-parallel-size", also=("-tp",)),
+    Spelling("pp", "int", "pipeline_model_parallel_size", flag="--pipeline-model-parallel-size", also=("-pp",)),
     Spelling(
         "vpp",
         "int",
         "virtual_pipeline_model_parallel_size",
         flag="--num-virtual-stages-per-pipeline-rank",
-        also=("vp", "virtual_pipeline_size"),
+        also=("vp", "virtual_pipeline_size", "-vp", "--virtual-pipeline-model-parallel-size"),
     ),
-    Spelling("cp", "int", "context_parallel_size", flag="--context-parallel-size"),
-    Spelling("ep", "int", "expert_model_parallel_size", flag="--expert-model-parallel-size"),
-    Spelling("etp", "int", "expert_tensor_parallel_size", flag="--expert-tensor-parallel-size"),
+    Spelling("cp", "int", "context_parallel_size", flag="--context-parallel-size", also=("-cp",)),
+    Spelling("ep", "int", "expert_model_parallel_size", flag="--expert-model-parallel-size", also=("-ep",)),
+    Spelling("etp", "int", "expert_tensor_parallel_size", flag="--expert-tensor-parallel-size", also=("-etp",)),
     Spelling("dp", "int", "data_parallel_size", section=""),
     Spelling("edp", "int", "expert_data_parallel_size", section=""),
     Spelling("sp", "bool", "sequence_parallel", flag="--sequence-parallel"),
-    Spelling("mbs", "int", "micro_batch_size", section="train", flag="--micro-batch-size"),
-    Spelling("gbs", "int", "global_batch_size", section="train", flag="--global-batch-size"),
+    Spelling("mbs", "int", "micro_batch_size", section="train", flag="--micro-batch-size", also=("-mb",)),
+    Spelling("gbs", "int", "global_batch_size", section="train", flag="--global-batch-size", also=("-gb",)),
     Spelling("m", "int", "num_microbatches", section="", also=("ga", "gradient_accumulation_steps")),
 )
 
@@ -95,20 +98,28 @@ _RECOMPUTE = (
     Spelling("recompute_modules", "strs", "recompute_modules", flag="--recompute-modules"),
 )
 
-_DDP = (
-    "num_distributed_optimizer_instances",
-    "use_distributed_optimizer",
-    "overlap_grad_reduce",
-    "overlap_param_gather",
-    "use_megatron_fsdp",
-    "use_megatron_fsdp_v2",
-    "data_parallel_sharding_strategy",
-    "average_in_collective",
-    "fp8_param_gather",
-    "reuse_grad_buf_for_mxfp8_param_ag",
-)
-_DIST = ("use_tp_pp_dp_mapping", "use_torch_fsdp2")
-_OVERLAP = ("overlap_param_gather_with_optimizer_step", "tp_comm_overlap")
+_SECTIONS = {
+    "num_distributed_optimizer_instances": "ddp",
+    "use_distributed_optimizer": "ddp",
+    "overlap_grad_reduce": "ddp",
+    "overlap_param_gather": "ddp",
+    "use_megatron_fsdp": "ddp",
+    "use_megatron_fsdp_v2": "ddp",
+    "data_parallel_sharding_strategy": "ddp",
+    "average_in_collective": "ddp",
+    "fp8_param_gather": "ddp",
+    "reuse_grad_buf_for_mxfp8_param_ag": "ddp",
+    "use_tp_pp_dp_mapping": "dist",
+    "use_torch_fsdp2": "dist",
+    "overlap_param_gather_with_optimizer_step": "optimizer",
+    "check_for_nan_in_loss": "rerun_state_machine",
+    "dataset_seq_length": "dataset",
+    "packed_sequences": "",
+}
+"""Bridge's container of a switch that is not a field of the model."""
+
+_FIELDS = {"dataset_seq_length": "seq_length", "use_megatron_fsdp_v2": "megatron_fsdp_version"}
+
 _KINDS = {
     "cp_comm_type": "str or strs",
     "hierarchical_context_parallel_sizes": "ints",
@@ -121,31 +132,54 @@ _KINDS = {
     "microbatch_group_size_per_vp_stage": "int",
     "dataset_seq_length": "int",
     "packed_sequences": "str",
+    "use_megatron_fsdp_v2": "version 2",
 }
 _ALSO = {
     "hierarchical_context_parallel_sizes": ("hcp",),
     "microbatch_group_size_per_vp_stage": ("microbatch_group_size",),
-    "cuda_graph_modules": ("cuda_graph_scope",),
+    "cuda_graph_modules": ("cuda_graph_scope", "--cuda-graph-scope"),
     "use_te_rng_tracker": ("te_rng_tracker", "rng.te_rng_tracker"),
+    "overlap_p2p_comm": ("overlap_p2p_communication",),
 }
-_FLAGS = {"microbatch_group_size_per_vp_stage": "--microbatch-group-size-per-virtual-pipeline-stage"}
+_FLAGS = {
+    "microbatch_group_size_per_vp_stage": "--microbatch-group-size-per-virtual-pipeline-stage",
+    "use_te_rng_tracker": "--te-rng-tracker",
+    "overlap_p2p_comm_warmup_flush": "--overlap-p2p-communication-warmup-flush",
+    "average_in_collective": "--ddp-average-in-collective",
+    "use_megatron_fsdp_v2": "--megatron-fsdp-version",
+    # on by default, so there are only flags that clear them
+    "overlap_p2p_comm": "",
+    "gradient_accumulation_fusion": "",
+    "check_for_nan_in_loss": "",
+    # not on the Megatron-LM command line
+    "batch_p2p_comm": "",
+    "variable_seq_lengths": "",
+    "cpu_offloading": "",
+    "dataset_seq_length": "",
+    "packed_sequences": "",
+}
+_UNFLAGS = {
+    "overlap_p2p_comm": "--no-overlap-p2p-communication",
+    "gradient_accumulation_fusion": "--no-gradient-accumulation-fusion",
+    "check_for_nan_in_loss": "--no-check-for-nan-in-loss-and-grad",
+}
+SHARED_SECTIONS = ("model", "ddp", "comm_overlap", "dist", "optimizer", "mixed_precision")
+"""Bridge lets one switch be set through several of its containers and copies it to the others."""
 
 
 def _of_setting(name: str, default: Any) -> Spelling:
-    """A switch: a Boolean unless said otherwise; in Bridge on the model unless it belongs to another container."""
-    section = "ddp" if name in _DDP else "dist" if name in _DIST else "comm_overlap" if name in _OVERLAP else "model"
-    field = name
-    if name == "dataset_seq_length":
-        section, field = "dataset", "seq_length"
-    if name == "packed_sequences":
-        section = ""
-    if name == "check_for_nan_in_loss":
-        section = "rerun_state_machine"
+    """A switch: a Boolean on the model unless the tables above say otherwise."""
     whole = isinstance(default, int) and not isinstance(default, bool)
-    kind = _KINDS.get(name, "int" if whole else "bool")
-    flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
-    least = 0 if name.startswith(("num_layers_at", "cpu_offloading", "wgrad")) else 1
-    return Spelling(name, kind, field, section, flag, _ALSO.get(name, ()), least)
+    return Spelling(
+        name,
+        _KINDS.get(name, "int" if whole else "bool"),
+        _FIELDS.get(name, name),
+        _SECTIONS.get(name, "model"),
+        _FLAGS.get(name, "--" + name.replace("_", "-")),
+        _UNFLAGS.get(name, ""),
+        _ALSO.get(name, ()),
+        0 if name.startswith(("num_layers_at", "cpu_offloading", "wgrad")) else 1,
+    )
 
 
 SPELLINGS: tuple[Spelling, ...] = (
@@ -159,22 +193,19 @@ SPELLINGS: tuple[Spelling, ...] = (
 
 @cache
 def _by_word() -> dict[str, Spelling]:
-    """Undotted words, Bridge overrides and Megatron-LM flags to their spelling. ``dataset.seq_length`` only dotted."""
+    """Every word to its spelling; ``seq_length`` is the request's, ``dataset.seq_length`` the data set's."""
     words: dict[str, Spelling] = {}
     for spelling in SPELLINGS:
-        names = spelling.names if spelling.name != "dataset_seq_length" else (spelling.name,)
-        for word in names:
+        for word in spelling.names if spelling.name != "dataset_seq_length" else (spelling.name,):
             words.setdefault(word, spelling)
         if spelling.section:
             words[spelling.path] = spelling
-        if spelling.flag:
-            words[spelling.flag] = spelling
-    for (
-        spelling
-    ) in SPELLINGS:  # Bridge lets the same switches be set through comm_overlap, ddp, optimizer and the model
-        for section in ("model", "ddp", "comm_overlap", "dist", "optimizer", "mixed_precision"):
-            if spelling.section:
-                words.setdefault(f"{section}.{spelling.field}", spelling)
+        for word in (spelling.flag, spelling.unflag):
+            if word:
+                words[word] = spelling
+    for spelling in SPELLINGS:
+        for section in SHARED_SECTIONS if spelling.section else ():
+            words.setdefault(f"{section}.{spelling.field}", spelling)
     return words
 
 
@@ -183,124 +214,22 @@ def spelling_of(word: str) -> Spelling | None:
     return _by_word().get(word)
 
 
-def known_words() -> list[str]:
-    """Every undotted word, for suggestions."""
-    return [word for word in _by_word() if "." not in word and not word.startswith("--")]
+def flag_of(word: str) -> str:
+    """A flag as this table writes it: hyphens for underscores (``run_recipe.py`` takes ``--seq_length``)."""
+    return word.replace("_", "-") if word.startswith("--") else word
+
+
+def known_words(word: str) -> list[str]:
+    """Every word of the same form as ``word`` (undotted, dotted, or flag), for suggestions."""
+    form = _form(word)
+    return [known for known in _by_word() if _form(known) == form]
+
+
+def _form(word: str) -> str:
+    return "flag" if word.startswith("-") else "path" if "." in word else "name"
 
 
 def canonical_name(word: str) -> str:
     """The name under which this table knows ``word``; ``word`` itself if it does not."""
     spelling = spelling_of(word)
     return spelling.name if spelling else word
-
-
-def read_value(name: str, value: Any) -> Any:
-    """``value`` as the word's kind: text is parsed, ready values are checked. ``None`` and "null" mean "not set".
-
-    Raises ``ValueError`` with a message that says what was expected.
-
-    >>> read_value("tp", "8"), read_value("sp", "true"), read_value("recompute_modules", "mlp,moe")
-    (8, True, ('mlp', 'moe'))
-    """
-    spelling = spelling_of(name)
-    assert spelling is not None, name
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("null", "none", "")):
-        return None
-    return _READERS[spelling.kind](spelling, value)
-
-
-def _integer(spelling: Spelling, value: Any) -> int:
-    if isinstance(value, str):
-        text = value.strip()
-        if not text.lstrip("-").isdigit() or len(text) > 18:
-            raise ValueError(f"must be a whole number, not {value!r}")
-        value = int(text)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"must be a whole number, not {value!r}")
-    if not spelling.least <= value <= LARGEST:
-        raise ValueError(f"is {value}: it must be from {spelling.least} to {LARGEST}")
-    return value
-
-
-def _float(spelling: Spelling, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"must be a number, not {value!r}") from None
-    if isinstance(value, bool) or not abs(number) <= 1e9:
-        raise ValueError(f"must be a number of sensible size, not {value!r}")
-    return number
-
-
-def _boolean(spelling: Spelling, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "false", "1", "0"):
-        return value.strip().lower() in ("true", "1")
-    if type(value) is int and value in (0, 1):
-        return bool(value)
-    raise ValueError(f"must be true or false, not {value!r}")
-
-
-def _text(spelling: Spelling, value: Any) -> str:
-    if not isinstance(value, str) or len(value) > 10_000:
-        raise ValueError(f"must be a word, not {str(value)[:60]!r}")
-    return value.strip().strip("'\"")
-
-
-def _items(value: Any) -> list[Any]:
-    if isinstance(value, str):
-        text = value.strip()
-        if text.startswith("["):
-            try:
-                value = json.loads(text.replace("'", '"'))
-            except ValueError:
-                value = text.strip("[]").split(",")
-        else:
-            value = text.replace(",", " ").split()
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"must be a list, not {value!r}")
-    return [item.strip().strip("'\"") if isinstance(item, str) else item for item in value]
-
-
-def _integers(spelling: Spelling, value: Any) -> tuple[int, ...]:
-    return tuple(_integer(spelling, item) for item in _items(value))
-
-
-def _texts(spelling: Spelling, value: Any) -> tuple[str, ...]:
-    return tuple(_text(spelling, item) for item in _items(value))
-
-
-def _text_or_texts(spelling: Spelling, value: Any) -> str | tuple[str, ...]:
-    if isinstance(value, str) and not value.strip().startswith("["):
-        return _text(spelling, value)
-    return _texts(spelling, value)
-
-
-_TOKENS = {"embedding": "E", "decoder": "t", "mtp": "m", "loss": "L"}
-
-
-def _layout(spelling: Spelling, value: Any) -> str:
-    """A layout string, or Megatron's nested lists of layer names as one."""
-    if isinstance(value, str):
-        return _text(spelling, value)
-    chunks = []
-    for chunk in _items(value):
-        names = chunk if isinstance(chunk, list | tuple) else [chunk]
-        unknown = [name for name in names if name not in _TOKENS]
-        if unknown:
-            raise ValueError(f"has {unknown[0]!r}: a chunk is a list of {', '.join(_TOKENS)}")
-        chunks.append("".join(_TOKENS[name] for name in names))
-    return "|".join(chunks)
-
-
-_READERS = {
-    "int": _integer,
-    "float": _float,
-    "bool": _boolean,
-    "str": _text,
-    "ints": _integers,
-    "strs": _texts,
-    "str or strs": _text_or_texts,
-    "layout": _layout,
-}

@@ -50,11 +50,17 @@ class EvenSplit(SplitRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         layers, chunks = problem.model.num_layers, layout.pp * layout.chunks_per_rank
-        what = f"pp={layout.pp}" + (f" * vpp={layout.vpp}" if layout.vpp else "")
-        return (
-            f"{layers} layers over {what} chunks: {layers} mod {chunks} = {layers % chunks}; an uneven split needs "
-            "pipeline_model_parallel_layout, first/last counts or account_for_*"
-        )
+        where = f"pp={layout.pp} * vpp={layout.vpp} = {chunks} chunks" if layout.vpp else f"pp={layout.pp} stages"
+        return f"{layers} layers over {where}: {layers} mod {chunks} = {layers % chunks}; {_way_out(layers, chunks)}"
+
+
+def _way_out(layers: int, chunks: int) -> str:
+    ends = ("account_for_embedding_in_pipeline_split", "account_for_loss_in_pipeline_split")
+    for fields in (ends, ends[1:]):
+        total = layers + len(fields)
+        if total % chunks == 0:
+            return f"with {' and '.join(fields)} it is {total} mod {chunks} = 0"
+    return "an uneven split is said with pipeline_model_parallel_layout, or with first and last counts"
 
 
 class AccountSplit(SplitRule):
@@ -244,6 +250,7 @@ class HybridTakesNoLayout(SplitRule):
     id = "pipeline.hybrid-layout"
     noticed = Noticed.CONFIG
     source = bridge("models/hybrid/hybrid_provider.py", "HybridModelProvider.provide")
+    reads = ("hybrid_override_pattern",)
     example = "pipeline_model_parallel_layout on nemotron-h"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:

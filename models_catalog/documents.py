@@ -12,14 +12,17 @@ from typing import Any
 
 from models_catalog.errors import InvalidEntry
 
-__all__ = ["LARGEST_BYTES", "parse_document", "read_document", "read_located"]
+__all__ = ["LARGEST_BYTES", "Places", "parse_document", "parse_located", "read_document", "read_located", "read_text"]
 
 LARGEST_BYTES = 1 << 20
 LARGEST_NODES = 100_000
 DEEPEST = 20
 
+PLACED = 2
+"""Levels of keys whose places are kept."""
+
 Places = dict[str, tuple[int, int]]
-"""Top-level keys to (line, column), both from 1."""
+"""Keys to (line, column), both from 1; ``model.num_layers`` is a key of the second level, ``pin.0`` the first of a list."""
 
 
 def read_document(path: str) -> Any:
@@ -28,7 +31,7 @@ def read_document(path: str) -> Any:
 
 
 def read_located(path: str) -> tuple[Any, Places]:
-    """The data of a YAML or JSON file and the place of each top-level key."""
+    """The data of a YAML or JSON file and the place of each key of its first two levels."""
     return _parse(read_text(path), path)
 
 
@@ -52,6 +55,11 @@ def read_text(path: str) -> str:
 def parse_document(text: str, origin: str) -> Any:
     """The data of YAML or JSON text; ``origin`` is named in errors."""
     return _parse(text, origin)[0]
+
+
+def parse_located(text: str, origin: str) -> tuple[Any, Places]:
+    """:func:`parse_document`, and the place of each key of the first two levels."""
+    return _parse(text, origin)
 
 
 def _parse(text: str, origin: str) -> tuple[Any, Places]:
@@ -83,10 +91,10 @@ def _inspect(root: Any, origin: str) -> Places:
     import yaml
 
     places: Places = {}
-    stack: list[tuple[Any, int]] = [(root, 0)] if root is not None else []
+    stack: list[tuple[Any, int, str]] = [(root, 0, "")] if root is not None else []
     seen = 0
     while stack:
-        node, depth = stack.pop()
+        node, depth, path = stack.pop()
         seen += 1
         where = f"{origin}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
         if seen > LARGEST_NODES:
@@ -104,11 +112,14 @@ def _inspect(root: Any, origin: str) -> Places:
                 if name in keys:
                     raise InvalidEntry(f"{origin}:{key.start_mark.line + 1}", name, "is given twice")
                 keys.add(name)
-                if depth == 0:
-                    places[name] = (key.start_mark.line + 1, key.start_mark.column + 1)
-                stack.append((value, depth + 1))
+                if depth < PLACED:
+                    places[path + name] = (key.start_mark.line + 1, key.start_mark.column + 1)
+                stack.append((value, depth + 1, f"{path}{name}."))
         elif isinstance(node, yaml.SequenceNode):
-            stack += [(child, depth + 1) for child in node.value]
+            for index, child in enumerate(node.value):
+                if depth < PLACED:
+                    places[f"{path}{index}"] = (child.start_mark.line + 1, child.start_mark.column + 1)
+                stack.append((child, depth + 1, f"{path}{index}."))
     return places
 
 

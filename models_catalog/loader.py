@@ -6,7 +6,6 @@ milliseconds. A user's entry goes through :mod:`models_catalog.validation`.
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from models_catalog.documents import parse_document, read_located, read_text
 from models_catalog.errors import InvalidEntry, UnknownName
 from models_catalog.names import close_names, files_of, resolve
+from models_catalog.patterns import PatternError, parse_pattern
 from models_catalog.schema import GpuSpec, ModelSpec
 
 __all__ = [
@@ -32,8 +32,8 @@ __all__ = [
 
 HOME = Path(__file__).parent
 
-_SEQUENCES = ("aliases", "sources", "window_attn_skip_freq", "linear_attention_freq", "moe_router_load_balancing_type")
-_FREQUENCY = re.compile(r"\[\s*([01])\s*\](?:\s*\*\s*(\d{1,4}))?")
+_SEQUENCES = ("aliases", "sources", "csa_compress_ratios", "moe_router_load_balancing_type")
+_FREQUENCIES = ("moe_layer_freq", "window_attn_skip_freq", "linear_attention_freq")
 
 
 def model_names() -> list[str]:
@@ -109,7 +109,7 @@ def read_model(path: str) -> ModelSpec:
     if "model_type" in data or "architectures" in data:
         from models_catalog.huggingface import model_from_hf
 
-        return model_from_hf(data, str(file))
+        return model_from_hf(data, str(file), places)
     from models_catalog.validation import validated_model
 
     data.setdefault("name", file.stem)
@@ -122,9 +122,9 @@ def model_fields(data: dict[str, Any], origin: str) -> dict[str, Any]:
     for name in _SEQUENCES:
         if isinstance(fields.get(name), list):
             fields[name] = tuple(fields[name])
-    frequency = fields.get("moe_layer_freq")
-    if isinstance(frequency, list | str):
-        fields["moe_layer_freq"] = layer_pattern(frequency, origin)
+    for name in _FREQUENCIES:
+        if isinstance(fields.get(name), list | str):
+            fields[name] = layer_pattern(fields[name], name, origin)
     return fields
 
 
@@ -140,26 +140,18 @@ def gpu_fields(data: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def layer_pattern(value: list[Any] | str, origin: str) -> tuple[int, ...] | int:
-    """A layer frequency as Megatron writes it: a list of 0 and 1, ``([0]*3+[1]*58)``, or a number in quotes.
+def layer_pattern(value: list[Any] | str, field: str, origin: str) -> tuple[int, ...] | int:
+    """What ``field`` says of each layer, or every how many layers. Raises :class:`~models_catalog.errors.InvalidEntry`.
 
-    >>> layer_pattern("([0]*1+[1]*3)", "entry")
+    >>> layer_pattern("([0]*1+[1]*3)", "moe_layer_freq", "entry")
     (0, 1, 1, 1)
     """
     if isinstance(value, list):
         return tuple(value)
-    text = value.strip()
-    if text.isdigit() and len(text) < 5:
-        return int(text)
-    if text.startswith("(") and text.endswith(")"):
-        text = text[1:-1]
-    pattern: list[int] = []
-    for part in text.split("+"):
-        matched = _FREQUENCY.fullmatch(part.strip())
-        if matched is None:
-            raise InvalidEntry(origin, "moe_layer_freq", f"is {value!r}: write a list, or as in ([0]*3+[1]*58)")
-        pattern += [int(matched[1])] * int(matched[2] or 1)
-    return tuple(pattern)
+    try:
+        return parse_pattern(value)
+    except PatternError:
+        raise InvalidEntry(origin, field, f"is {value!r}: write a list, or as in ([0]*3+[1]*58)") from None
 
 
 def _completed(data: dict[str, Any], path: str) -> dict[str, Any]:

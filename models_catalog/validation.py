@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from models_catalog.documents import Places
 from models_catalog.errors import InvalidEntry
 from models_catalog.loader import gpu_fields, layer_pattern, model_fields
+from models_catalog.model_checks import PATTERNS, entry_faults, faults
 from models_catalog.schema import HYBRID_SYMBOLS, GpuSpec, ModelSpec
 
 __all__ = ["model_from_mapping", "shape_of", "validated_gpu", "validated_model"]
@@ -27,15 +28,6 @@ LARGEST_COUNT = 10**15
 RATES = ("_bytes_per_second", "_flops")
 LEAST_RATE, LARGEST_RATE = 10**8, 10**18
 """A rate below is somebody's GB/s or TFLOP/s; products of a rate above would leave 64 bits."""
-
-MOE_ONLY = (
-    "moe_shared_expert_intermediate_size",
-    "moe_router_num_groups",
-    "moe_router_group_topk",
-    "moe_latent_size",
-)
-MLA_NEEDS = ("kv_lora_rank", "qk_head_dim", "qk_pos_emb_head_dim", "v_head_dim")
-MAMBA_NEEDS = ("mamba_num_heads", "mamba_head_dim", "mamba_state_dim", "mamba_num_groups")
 
 DEFAULT_VOCABULARY = 128256
 """For an inline model that names none: its embedding is then only roughly sized, and a warning says so."""
@@ -57,7 +49,10 @@ def shape_of(spec: type) -> type[BaseModel]:
 
 
 def validated_model(data: dict[str, Any], origin: str, places: Places | None = None) -> ModelSpec:
-    """A model from a mapping in which every key must be a field. Raises :class:`~models_catalog.errors.InvalidEntry`."""
+    """A model from an entry: every key must be a field, and what the entry says must be whole.
+
+    Raises :class:`~models_catalog.errors.InvalidEntry` naming the field at fault and its place.
+    """
     places = places or {}
     data = {RENAMED.get(name, name): value for name, value in data.items()}
     for name in data:
@@ -65,10 +60,11 @@ def validated_model(data: dict[str, Any], origin: str, places: Places | None = N
             close = difflib.get_close_matches(name, _FIELDS, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise InvalidEntry(_where(origin, name, places), name, f"is not a field of a model{hint}")
-    for name in ("num_layers", "hidden_size", "num_attention_heads", "vocab_size"):
-        if data.get(name) is None and not (name == "num_layers" and data.get("hybrid_override_pattern")):
-            raise InvalidEntry(origin, name, "is missing")
-    return _model(data, origin, places)
+    _needed(data, origin)
+    model = _model(data, origin, places)
+    for name, message in entry_faults(model, {name for name, value in data.items() if value is not None}):
+        raise InvalidEntry(_where(origin, name, places), name, message)
+    return model
 
 
 def model_from_mapping(data: dict[str, Any], origin: str) -> tuple[ModelSpec, list[str]]:
@@ -83,13 +79,29 @@ def model_from_mapping(data: dict[str, Any], origin: str) -> tuple[ModelSpec, li
             warnings.append(f"model field {key} is not known here and ignored")
         elif value is not None:
             known[name] = value
-    if isinstance(known.get("window_size"), list | tuple) and known["window_size"]:
-        known["window_size"] = known["window_size"][0]  # Megatron writes (left, right)
+    _own_window(known)
     if "vocab_size" not in known:
         known["vocab_size"] = DEFAULT_VOCABULARY
         warnings.append(f"model.vocab_size is not given: {DEFAULT_VOCABULARY} assumed")
     known.setdefault("name", "inline")
-    return validated_model(known, origin), warnings
+    _needed(known, origin)
+    return _model(known, origin, {}), warnings
+
+
+def _own_window(values: dict[str, Any]) -> None:
+    """Megatron writes ``(left, right)``, without the token itself; -1 is no window."""
+    window = values.get("window_size")
+    if isinstance(window, list | tuple) and window and type(window[0]) is int:
+        if window[0] < 0:
+            del values["window_size"]
+        else:
+            values["window_size"] = window[0] + 1
+
+
+def _needed(data: dict[str, Any], origin: str) -> None:
+    for name in ("num_layers", "hidden_size", "num_attention_heads", "vocab_size"):
+        if data.get(name) is None and not (name == "num_layers" and data.get("hybrid_override_pattern")):
+            raise InvalidEntry(origin, name, "is missing")
 
 
 def validated_gpu(data: dict[str, Any], origin: str, places: Places | None = None) -> GpuSpec:
@@ -154,18 +166,22 @@ def _model(data: dict[str, Any], origin: str, places: Places) -> ModelSpec:
         )
     model: ModelSpec = _typed(ModelSpec, values, origin, places)
     for field in fields(ModelSpec):
-        _size(field.name, getattr(model, field.name), _where(origin, field.name, places))
-    _contradictions(model, origin, places)
+        value = getattr(model, field.name)
+        if value != field.default:
+            _size(field.name, value, _where(origin, field.name, places))
+    for name, message in faults(model):
+        raise InvalidEntry(_where(origin, name, places), name, message)
     return model
 
 
 def _types_of_patterns(data: dict[str, Any], origin: str, places: Places) -> None:
     """Patterns are unfolded before pydantic sees them, so their own types come first."""
-    value = data.get("moe_layer_freq")
-    if isinstance(value, list) and not all(type(item) is int and item in (0, 1) for item in value):
-        raise InvalidEntry(_where(origin, "moe_layer_freq", places), "moe_layer_freq", "must be a list of 0 and 1")
-    if isinstance(value, str):
-        layer_pattern(value, _where(origin, "moe_layer_freq", places))
+    for name in PATTERNS:
+        value, where = data.get(name), _where(origin, name, places)
+        if isinstance(value, list) and not all(type(item) is int and item in (0, 1) for item in value):
+            raise InvalidEntry(where, name, "must be a list of 0 and 1")
+        if isinstance(value, str):
+            layer_pattern(value, name, where)
     pattern = data.get("hybrid_override_pattern")
     if pattern is not None and not isinstance(pattern, str):
         where = _where(origin, "hybrid_override_pattern", places)
@@ -211,30 +227,3 @@ def _hybrid_layers(given: Any, pattern: str, where: str) -> int:
     if given is not None and given != len(main):
         raise InvalidEntry(where, "num_layers", f"is {given}, the hybrid pattern has {len(main)} symbols")
     return len(main)
-
-
-def _contradictions(model: ModelSpec, origin: str, places: Places) -> None:
-    """Fields that cannot stand together whatever the layout is."""
-
-    def refuse(name: str, message: str) -> None:
-        raise InvalidEntry(_where(origin, name, places), name, message)
-
-    if not model.is_moe:
-        for name in MOE_ONLY:
-            if getattr(model, name):
-                refuse(name, "is given without num_moe_experts")
-    if model.multi_latent_attention:
-        for name in MLA_NEEDS:
-            if not getattr(model, name):
-                refuse(name, "is missing: multi_latent_attention needs it")
-    elif model.kv_lora_rank:
-        refuse("kv_lora_rank", "is given without multi_latent_attention: true")
-    kinds = {kind.mixer for kind in model.layer_kinds}
-    if "mamba" in kinds:
-        for name in MAMBA_NEEDS:
-            if not getattr(model, name):
-                refuse(name, "is missing: the hybrid pattern has Mamba layers")
-    if model.is_hybrid and any(k.feedforward == "moe" for k in model.layer_kinds) and not model.is_moe:
-        refuse("num_moe_experts", "is missing: the hybrid pattern has E layers")
-    if model.num_attention_heads > model.hidden_size and not model.kv_channels:
-        refuse("num_attention_heads", f"is {model.num_attention_heads}, more than hidden_size {model.hidden_size}")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
 from typing import Any
 
+from models_catalog.patterns import pattern_text
 from models_catalog.schema import GpuSpec, ModelSpec
 
-__all__ = ["entry_text", "pattern_text"]
+__all__ = ["entry_text"]
 
 FIRST = ("name", "hf_id", "family", "aliases")
 LAST = ("total_parameters", "active_parameters", "parameters_exact", "parameters_include_mtp", "sources", "note")
-MOST_RUNS = 6
+PATTERNS = ("moe_layer_freq", "window_attn_skip_freq", "linear_attention_freq")
 WIDTH = 116
 
 
@@ -23,30 +22,21 @@ def entry_text(spec: ModelSpec | GpuSpec) -> str:
     stated = {
         f.name: getattr(spec, f.name)
         for f in fields(spec)
-        if f.default is MISSING or getattr(spec, f.name) != f.default
+        if f.default is MISSING or getattr(spec, f.name) != f.default or _always(spec, f.name)
     }
-    if isinstance(spec, ModelSpec) and spec.is_hybrid:
-        stated.pop("num_layers")  # the pattern says it
     order = [*FIRST, *(name for name in stated if name not in FIRST + LAST), *LAST]
     return "".join(_line(name, stated[name]) for name in order if name in stated)
 
 
-def pattern_text(pattern: Sequence[int]) -> str | list[int]:
-    """A layer pattern in Megatron's short form if it has few runs, else the list.
-
-    >>> pattern_text((0, 1, 1, 1))
-    '([0]*1+[1]*3)'
-    """
-    runs = [(value, len(list(run))) for value, run in groupby(pattern)]
-    if len(runs) > MOST_RUNS:
-        return list(pattern)
-    return "(" + "+".join(f"[{value}]*{length}" for value, length in runs) + ")"
+def _always(spec: ModelSpec | GpuSpec, name: str) -> bool:
+    """Whether an entry has to say ``name`` even where it is the default."""
+    return name == "moe_router_topk" and isinstance(spec, ModelSpec) and spec.is_moe
 
 
 def _line(name: str, value: Any) -> str:
     import yaml
 
-    if name == "moe_layer_freq" and isinstance(value, tuple):
+    if name in PATTERNS and isinstance(value, tuple):
         value = pattern_text(value)
     if isinstance(value, list | tuple) and name != "sources":
         value = [list(item) if isinstance(item, tuple) else item for item in value]

@@ -1,6 +1,6 @@
 """Finding, ranking and judging layouts.
 
-``from solver import solve, check, Request, resolve``: names are imported when first used, because ortools costs half a
+``from solver import solve, judge, check, Request, resolve``: names are imported when first used, because ortools costs half a
 second and judging a layout does not need it.
 """
 
@@ -9,16 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from solver.judgement import judge as judge
     from solver.request import Request as Request
     from solver.resolution import resolve as resolve
     from solver.synthesis import solve as solve
     from solver.verdict import check as check
 
-__all__ = ["Request", "check", "resolve", "solve"]
+__all__ = ["Request", "check", "judge", "resolve", "solve"]
 
 _HOMES = {
     "solve": "solver.synthesis",
     "check": "solver.verdict",
+    "judge": "solver.judgement",
     "Request": "solver.request",
     "resolve": "solver.resolution",
 }

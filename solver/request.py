@@ -8,15 +8,15 @@ from typing import Any
 
 from constraints.problem import Origin
 
-__all__ = ["Request", "read_request"]
+__all__ = ["REPEATED", "REQUEST_KEYS", "Request", "read_request"]
 
 
 @dataclass(frozen=True)
 class Request:
     """The request options of the command line and of a request file, under the same names. ``None`` is "not given".
 
-    ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is the
-    usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences.
+    ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is
+    the usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences.
     """
 
     model: str | None = None
@@ -41,21 +41,27 @@ class Request:
     time_limit: float = 60.0
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
-    def origin(self, name: str) -> Origin:
-        """Where the value of ``name`` came from; the default's place if it was not given."""
+    def origin(self, name: str, word: str | None = None) -> Origin:
+        """Where the value of ``name`` came from (of one ``word`` of a repeated key); the default's place if it was not
+        given."""
+        if word is not None and f"{name} {word}" in self.origins:
+            return self.origins[f"{name} {word}"]
         return self.origins.get(name, Origin("default", f"default {name}"))
 
 
 REQUEST_KEYS = tuple(f.name for f in fields(Request) if f.name != "origins")
+REPEATED = ("pin", "limit", "relax")
+"""Keys that hold several words."""
 
 
 def read_request(path: str) -> tuple[dict[str, Any], dict[str, Origin]]:
     """The values of a YAML or JSON request file and where each stands in it.
 
-    Raises :class:`~constraints.errors.RequestError` naming the key and its place for an unknown key or a wrong type.
+    ``layout`` may stand there too (a mapping, a list of words or one line of them), for ``check``. Raises
+    :class:`~constraints.errors.RequestError` naming the key and its place for an unknown key or a wrong type.
     """
     from models_catalog.documents import read_located
     from solver.request_schema import validated
 
     data, places = read_located(path)
-    return validated(data, places, path)
+    return validated(data, path, places)

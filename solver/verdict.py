@@ -8,12 +8,18 @@ from typing import Any
 
 from constraints.layout import Layout
 from constraints.problem import Problem
-from constraints.registry import broken_rules
+from constraints.registry import RULES
 from constraints.rule import Fact, Rule, Stratum
 from solver.answer import Answer, answer_of, communication_mapping, memory_mapping
 from solver.schema import SCHEMA
 
 __all__ = ["Verdict", "Violation", "check"]
+
+BINDING = (Stratum.LAW, Stratum.FRAMEWORK)
+"""Strata whose rules make a layout illegal."""
+
+CAPACITY = "memory.capacity"
+"""The rule that ``check`` reports as ``memory`` and not among the warnings."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +83,21 @@ class Verdict:
         }
 
 
-def check(problem: Problem, layout: Layout, notes: Iterable[str] = ()) -> Verdict:
-    """Judge ``layout``: laws and framework rules decide legality, memory and advice are reported beside it."""
-    violations = _violations(problem, layout, Stratum.LAW, Stratum.FRAMEWORK)
-    advice = _violations(problem, layout, Stratum.ADVICE, Stratum.RESOURCE, Stratum.PIN)
-    advice = tuple(broken for broken in advice if broken.rule.id != "memory.capacity")
-    return Verdict(problem, layout, violations, advice, tuple(notes), answer_of(problem, layout))
+def check(problem: Problem, layout: Layout, notes: Iterable[str] = (), *, figures: bool = True) -> Verdict:
+    """Judge ``layout``: laws and framework rules decide legality, memory and advice are reported beside it.
 
-
-def _violations(problem: Problem, layout: Layout, *strata: Stratum) -> tuple[Violation, ...]:
-    found = []
-    for rule in broken_rules(problem, layout, *strata):
+    ``figures=False`` leaves out memory and communication, which cost more than all rules together.
+    """
+    violations: list[Violation] = []
+    advice: list[Violation] = []
+    for rule in (*RULES, *problem.pins):
+        if rule.id == CAPACITY or rule.holds(problem, layout):
+            continue
         fact = rule.why(problem, layout)
         assert fact is not None, f"{rule.id} is broken and has nothing to say"
-        found.append(Violation(rule, fact))
-    return tuple(found)
+        (violations if rule.stratum in BINDING else advice).append(Violation(rule, fact))
+    answer = answer_of(problem, layout) if figures else None
+    return Verdict(problem, layout, tuple(violations), tuple(advice), tuple(notes), answer)
 
 
 def plain(value: Any) -> Any:

@@ -2,132 +2,110 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from constraints.errors import LayoutError
 from constraints.problem import Origin
-from constraints.spelling import spelling_of
+from constraints.spelling import flag_of, spelling_of
 
-__all__ = ["read_words"]
+__all__ = ["Words", "read_words"]
 
-Words = tuple[dict[str, Any], dict[str, Origin]]
-
-
-def read_words(words: Iterable[str]) -> Words:
-    """(word to value, word to origin). A word is ``KEY=VALUE``, ``--flag VALUE``, ``--flag=VALUE`` or ``@FILE``.
-
-    Raises :class:`~constraints.errors.LayoutError` for anything else, and for a key that two places give differently.
-    """
-    reader = _Words()
-    reader.line(list(words), Origin("command line", "command line"))
-    return reader.raw, reader.origins
+COMMAND_LINE = Origin("layout", "command line")
+LISTS = ("strs", "ints", "str or strs")
 
 
-class _Words:
-    def __init__(self) -> None:
-        self.raw: dict[str, Any] = {}
-        self.origins: dict[str, Origin] = {}
+@dataclass
+class Words:
+    """Word to value and to origin. ``asked`` holds what a report of ``solve`` says of its request: less than a flag."""
 
-    def line(self, words: list[str], origin: Origin) -> None:
-        position = 0
-        while position < len(words):
-            word = words[position]
-            position += 1
-            if word.startswith("@"):
-                self.file(word[1:])
-            elif word.startswith("--"):
-                position += self._flag(word, words[position : position + 1], words[position:], origin)
-            elif "=" in word:
-                key, value = word.split("=", 1)
-                self._add(key.lstrip("+~").strip(), value, origin)
-            else:
-                raise LayoutError(word, None, origin, "is not KEY=VALUE, a --flag or @FILE")
+    raw: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    asked_at: Origin = COMMAND_LINE
 
-    def _flag(self, word: str, following: list[str], rest: list[str], origin: Origin) -> int:
-        """Take one flag; returns how many of the following words were its values."""
-        if "=" in word:
-            flag, value = word.split("=", 1)
-            self._add(flag, value, origin)
-            return 0
-        spelling = spelling_of(word)
-        if spelling is not None and spelling.kind in ("strs", "ints"):
-            values = []
-            for item in rest:
-                if item.startswith("--"):
-                    break
-                values.append(item)
-            self._add(word, values, origin)
-            return len(values)
-        if not following or following[0].startswith(("--", "@")):
-            self._add(word, True, origin)
-            return 0
-        if spelling is not None and spelling.kind == "bool":
-            self._add(word, True, origin)
-            return 0
-        self._add(word, following[0], origin)
-        return 1
-
-    def _add(self, key: str, value: Any, origin: Origin) -> None:
+    def add(self, key: str, value: Any, origin: Origin) -> None:
+        """Keep ``key``; raises :class:`~constraints.errors.LayoutError` if another place gives it differently."""
         if key in self.raw and self.raw[key] != value:
-            message = f"is also given as {self.raw[key]} ({self.origins[key]})"
-            raise LayoutError(key, value, origin, message)
+            raise LayoutError(key, value, origin, f"is also given as {self.raw[key]} ({self.origins[key]})")
         self.raw[key] = value
         self.origins[key] = origin
 
-    def file(self, path: str) -> None:
-        """A JSON report of ``solve``, a YAML or JSON mapping, or pasted overrides and flags."""
-        from models_catalog.documents import read_text
 
-        text = read_text(path)
-        origin = Origin("file", path)
-        if not text.strip():
-            raise LayoutError("file", path, origin, "is empty")
-        if _is_pasted(text):
-            self.line(_pasted_words(text, origin), origin)
-            return
-        from models_catalog.documents import parse_document
+def read_words(words: Iterable[str]) -> Words:
+    """A word is ``KEY=VALUE``, ``--flag VALUE``, ``--flag=VALUE``, ``-tp VALUE`` or ``@FILE``.
 
-        data = parse_document(text, path)
-        self._mapping(data, path)
-
-    def _mapping(self, data: Any, path: str) -> None:
-        origin = Origin("file", path)
-        if isinstance(data, dict) and isinstance(data.get("layouts"), list):
-            if not data["layouts"]:
-                raise LayoutError("layouts", None, origin, "is empty: that request had no layout")
-            data = data["layouts"][0]
-        if isinstance(data, dict) and isinstance(data.get("layout"), dict):
-            data = data["layout"]
-        if not isinstance(data, dict):
-            raise LayoutError("file", path, origin, "holds no mapping of layout words to values")
-        for key, value in data.items():
-            if isinstance(value, dict) and key not in ("recompute", "memory", "time", "communication"):
-                for inner, item in value.items():
-                    self._add(f"{key}.{inner}", item, origin)
-            else:
-                self._add(str(key), value, origin)
+    Raises :class:`~constraints.errors.LayoutError` for anything else, and for a key that two places give differently.
+    """
+    found = Words()
+    take_line(list(words), COMMAND_LINE, found)
+    return found
 
 
-def _pasted_words(text: str, origin: Origin) -> list[str]:
-    """Shell words of pasted lines: comments and continuation backslashes go, so does the launch command before them."""
-    words: list[str] = []
-    for line in text.replace("\\\n", " ").splitlines():
-        try:
-            parts = shlex.split(line, comments=True)
-        except ValueError as error:
-            raise LayoutError("line", line[:60], origin, f"cannot be split into words: {error}") from None
-        starts = [i for i, part in enumerate(parts) if part.endswith((".py", ".sh"))]
-        words += parts[starts[-1] + 1 :] if starts else parts
-    return words
+def take_line(words: list[str], origin: Origin, found: Words) -> None:
+    """Add the words of one command line to ``found``."""
+    position = 0
+    while position < len(words):
+        word = words[position]
+        position += 1
+        if word.startswith("@"):
+            from cli.read.files import take_file
+
+            take_file(word[1:], found)
+        elif word.startswith("-"):
+            position += _take_flag(word, words[position:], origin, found)
+        elif "=" in word:
+            key, value = word.split("=", 1)
+            key = key.strip().lstrip("+~")
+            if key.isupper() and spelling_of(key.lower()) is not None:
+                key = key.lower()
+            if not key.isupper():  # CUDA_DEVICE_MAX_CONNECTIONS=1 is the environment, not the layout
+                found.add(key, value, origin)
+        else:
+            raise LayoutError(word, None, origin, "is not KEY=VALUE, a --flag or @FILE")
 
 
-def _is_pasted(text: str) -> bool:
-    """True if the first line that says anything is an override, a flag, or a command."""
-    for line in text.splitlines():
-        line = line.strip()
-        if line and not line.startswith("#"):
-            first = line.split()[0]
-            return "=" in first.split(":")[0] or first.startswith("--") or ".py" in line or first == "torchrun"
-    return False
+def _take_flag(word: str, rest: list[str], origin: Origin, found: Words) -> int:
+    """Take one flag; returns how many of the following words were its values."""
+    if "=" in word:
+        flag, value = word.split("=", 1)
+        found.add(flag_of(flag), value, origin)
+        return 0
+    flag = flag_of(word)
+    spelling = spelling_of(flag)
+    values = _values(rest)
+    if spelling is None:
+        found.add(flag, values[0] if len(values) == 1 else values or True, origin)
+        return len(values)
+    if spelling.kind in LISTS:
+        single = spelling.kind == "str or strs" and len(values) == 1
+        found.add(flag, values[0] if single else values, origin)
+        return len(values)
+    if spelling.kind == "bool":
+        found.add(flag, True, origin)
+        return 0
+    if not values:
+        raise LayoutError(word, None, origin, "has no value")
+    found.add(flag, values[0], origin)
+    return 1
+
+
+def _values(rest: list[str]) -> list[str]:
+    """The words up to the next flag, override or file."""
+    values: list[str] = []
+    for word in rest:
+        if word.startswith("@") or _is_flag(word) or _is_override(word):
+            break
+        values.append(word)
+    return values
+
+
+def _is_flag(word: str) -> bool:
+    """True for ``--flag`` and ``-tp``, not for a negative number."""
+    return word.startswith("-") and not word[1:2].isdigit() and word != "-"
+
+
+def _is_override(word: str) -> bool:
+    key, equals, _ = word.partition("=")
+    return bool(equals) and key.lstrip("+~").replace(".", "").replace("_", "").isalnum()

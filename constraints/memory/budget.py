@@ -100,7 +100,10 @@ class Capacity(Rule):
     stratum = Stratum.RESOURCE
     noticed = Noticed.STEP
     source = mcore("pipeline_parallel/schedules.py", "get_forward_backward_func")
-    scope = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "micro_batch_size", "recompute")
+    scope = (
+        *("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "edp", "sequence_parallel"),
+        *("micro_batch_size", "num_microbatches", "recompute"),
+    )
     reads = ("budget_bytes",)
     example = "llama-3.1-405b on 8 GPUs: weights, gradients and optimizer alone are six times an H100"
 
@@ -118,9 +121,7 @@ class Capacity(Rule):
             model.at_most_held(lambda stage: allocated_bytes(a, problem, x, stage) * LOW_PERCENT, bound)
         else:
             bound = problem.budget_bytes * 100
-            model.at_most_held(
-                lambda stage: high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), bound
-            )
+            model.at_most_held(lambda stage: high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), bound)
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         report = memory_report(problem, layout)

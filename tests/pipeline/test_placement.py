@@ -1,4 +1,4 @@
-"""Where ``solve`` puts layers: evenly where that comes out, else so that the slowest rank is as fast as whole layers allow."""
+"""Where ``solve`` puts layers: evenly where that comes out, else for the fastest slowest rank that whole layers allow."""
 
 from __future__ import annotations
 

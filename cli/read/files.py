@@ -1,0 +1,146 @@
+"""``@FILE``: a report of ``solve``, a YAML or JSON mapping, or pasted overrides, flags and commands."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cli.read.words import Words, take_line
+from constraints.errors import LayoutError
+from constraints.problem import Origin
+from constraints.spelling import flag_of
+from models_catalog.documents import Places, parse_located, read_text
+
+__all__ = ["MARK", "take_file", "take_mapping"]
+
+MARK = "# meshwright: "
+"""Before words that an emitted file says for ``check`` alone, because the program it is for has no word for them."""
+
+LONGEST_LINE = 20_000
+_ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([A-Za-z_.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
+
+WHOLE = ("recompute", "memory", "time", "communication")
+"""Keys whose value is a mapping and yet one word; any other mapping is a section, as in Bridge's own files."""
+
+REPORTED = ("seq_length", "precision", "task", "model", "gpu", "gpus_per_node", "nvlink_domain", "memory_gib")
+
+
+def take_file(path: str, found: Words) -> None:
+    """Add what stands in the file to ``found``.
+
+    Raises :class:`~constraints.errors.LayoutError`, or :class:`~models_catalog.errors.InvalidEntry` if the file cannot be
+    read at all.
+    """
+    if not path:
+        raise LayoutError("@", None, Origin("layout", "command line"), "names no file: write @FILE")
+    text = read_text(path)
+    if not text.strip():
+        raise LayoutError("@" + path, None, Origin("layout", "command line"), "is empty")
+    if _ASSIGNMENT.search(text):
+        _take_python(text, path, found)
+        return
+    if _is_pasted(text):
+        for words, origin in _pasted_lines(text, path):
+            take_line(words, origin, found)
+        return
+    data, places = parse_located(text, path)
+    if isinstance(data, list) and all(isinstance(word, str) for word in data):
+        take_line(data, Origin("file", path), found)
+        return
+    if not isinstance(data, dict):
+        raise LayoutError("@" + path, None, Origin("file", path), "holds no mapping of layout words to values")
+    if isinstance(data.get("layouts"), list):
+        _take_report(data, path, found)
+        return
+    if isinstance(data.get("layout"), dict) and not places.keys() & {"tp", "tensor_model_parallel_size"}:
+        data, places = data["layout"], {k.removeprefix("layout."): v for k, v in places.items() if k != "layout"}
+    take_mapping(data, found, path, places)
+
+
+def take_mapping(data: Mapping[str, Any], found: Words, source: str, places: Places | None = None) -> None:
+    """Add a mapping of words, or of sections of words, to ``found``; ``source`` and ``places`` are named in errors."""
+    for path, value in _flattened(data):
+        place = (places or {}).get(path)
+        origin = Origin("file", f"{source}:{place[0]}:{place[1]}" if place else source)
+        word = path.removeprefix("MODEL_ARGS.")
+        found.add(flag_of(word), value, origin)
+
+
+def _flattened(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping) and key not in WHOLE:
+            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
+        else:
+            yield str(key), value
+
+
+def _take_report(data: Mapping[str, Any], path: str, found: Words) -> None:
+    """The first layout of ``solve --format json``, and its request as what is asked where nobody asks otherwise."""
+    origin = Origin("file", path)
+    layouts = data["layouts"]
+    if not layouts:
+        raise LayoutError("layouts", None, origin, "is empty: that request had no layout")
+    if not isinstance(layouts[0], dict):
+        raise LayoutError("layouts", None, origin, "must be a list of layouts")
+    take_mapping(layouts[0], found, path)
+    request = data.get("request")
+    items = request.items() if isinstance(request, dict) else ()
+    values = {name: item["value"] for name, item in items if isinstance(item, dict) and item.get("value") is not None}
+    found.asked = {name: values[name] for name in REPORTED if name in values}
+    used, idle = layouts[0].get("gpus_used"), layouts[0].get("gpus_idle")
+    found.asked["gpus"] = used if used and idle else values.get("gpus")
+    found.asked_at = origin
+    if isinstance(values.get("mtp_num_layers"), int):
+        found.add("mtp_num_layers", values["mtp_num_layers"], origin)
+
+
+def _take_python(text: str, path: str, found: Words) -> None:
+    """Assignments of literals to a Bridge configuration, as ``--format bridge-python`` writes them."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        matched = _ASSIGNMENT.match(line)
+        if matched is None or len(line) > LONGEST_LINE:
+            continue
+        try:
+            value = ast.literal_eval(matched[2])
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue  # an expression: somebody's own code
+        found.add(matched[1], value, Origin("file", f"{path}:{number}"))
+
+
+def _pasted_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin]]:
+    """Shell words of each logical line; comments go, and so does a launch command up to its script."""
+    pending, first = "", 1
+    for number, line in enumerate([*text.splitlines(), ""], start=1):
+        if line.startswith(MARK):
+            line = line.removeprefix(MARK)
+        if not pending:
+            first = number
+        if line.rstrip().endswith("\\"):
+            pending += line.rstrip()[:-1] + " "
+            continue
+        origin = Origin("file", f"{path}:{first}")
+        try:
+            words = shlex.split(pending + line, comments=True)
+        except ValueError as error:
+            shown = (pending + line)[:60]
+            raise LayoutError(shown, None, origin, f"cannot be split into words: {str(error).lower()}") from None
+        pending = ""
+        scripts = [i for i, word in enumerate(words) if word.endswith((".py", ".sh"))]
+        words = words[scripts[-1] + 1 :] if scripts else [word for word in words if word != "export"]
+        if words:
+            yield words, origin
+
+
+def _is_pasted(text: str) -> bool:
+    """True if the first line that says anything is an override, a flag, or a command."""
+    for line in text.splitlines():
+        line = line.strip()
+        if line and not line.startswith("#"):
+            first = line.split()[0]
+            command = first in ("torchrun", "python", "python3", "export", "srun") or first.endswith((".py", ".sh"))
+            flag = first.startswith("-") and first.lstrip("-") != ""
+            return command or flag or "=" in first.split(":")[0]
+    return False
