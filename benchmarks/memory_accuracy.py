@@ -46,8 +46,8 @@ def score(rows: list[Measured]) -> Scored:
     report = memory_report(row.problem, row.layout)
     if report is None:
         raise Skipped("layers are not placed")
-    stages = {stage.rank: stage.allocated_bytes for stage in report.stages}
-    allocated = report.allocated_bytes if row.stage is None else stages[row.stage]
+    stages = {stage.rank: stage.resting_bytes if row.resting else stage.allocated_bytes for stage in report.stages}
+    allocated = max(stages.values()) if row.stage is None else stages[row.stage]
     scale = allocated / report.allocated_bytes
     return Scored(
         row.name,

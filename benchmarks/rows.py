@@ -30,7 +30,10 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Measured:
-    """A peak that PyTorch reported: where it stands, what ran, and on which pipeline stage (``None``: the fullest)."""
+    """Memory that PyTorch reported: where it stands, what ran, and on which pipeline stage (``None``: the fullest).
+
+    ``resting``: what lies there between steps was reported, not the peak.
+    """
 
     name: str
     source: str
@@ -39,11 +42,12 @@ class Measured:
     stage: int | None
     peak_gib: float
     ran_out: bool
+    resting: bool = False
 
     @property
     def key(self) -> tuple[object, ...]:
         """Rows of one configuration count once."""
-        return (self.problem.model, self.problem.gpus, self.problem.seq_length, self.layout, self.stage)
+        return (self.problem.model, self.problem.gpus, self.problem.seq_length, self.layout, self.stage, self.resting)
 
 
 def read_rows(path: str) -> Iterator[Row]:

@@ -20,7 +20,7 @@ from constraints.arithmetic import Arithmetic, Quantity, once
 from constraints.layout import Recompute
 from constraints.problem import Problem
 from constraints.rule import Degrees
-from models_catalog.schema import LayerKind, ModelSpec
+from models_catalog.schema import LayerKind
 
 __all__ = [
     "backward_bytes",
@@ -150,7 +150,7 @@ def _mixer_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompu
     q, k = model.num_attention_heads * model.head_dim, model.query_groups * model.head_dim
     key_value = a.maximum(split * (4 * k), tokens(a, p, x) * (4 * model.head_dim))
     own = PARTS * (4 * q + _score_bytes(p, recompute)) + _quantized_output(p, q)
-    return _bytes(a, shard, _norm_parts(p)) + _bytes(a, split, own) + key_value + _exchange_bytes(p, split, q)
+    return _bytes(a, shard, _norm_parts(p)) + _bytes(a, split, own) + key_value + _exchange_bytes(a, p, x, q)
 
 
 def _score_bytes(p: Problem, recompute: Recompute) -> int:
@@ -169,9 +169,11 @@ def _quantized_output(p: Problem, width: int) -> int:
     return parts * width if parts < 64 else 0
 
 
-def _exchange_bytes(p: Problem, split: Quantity, q: int) -> Quantity:
-    """With an all-to-all context exchange, the output before the exchange is kept as well."""
-    return split * (2 * q) if p.settings.cp_comm_type == "a2a" else 0
+def _exchange_bytes(a: Arithmetic, p: Problem, x: Degrees, q: int) -> Quantity:
+    """With an all-to-all context exchange (cp > 1), the output before the exchange is kept as well."""
+    if p.settings.cp_comm_type != "a2a":
+        return 0
+    return a.mul(tensor_tokens(a, p, x) * (2 * q), a.minimum(x.cp - 1, 1))
 
 
 def _latent_attention_bytes(a: Arithmetic, p: Problem, x: Degrees, recompute: Recompute) -> Quantity:
@@ -184,7 +186,7 @@ def _latent_attention_bytes(a: Arithmetic, p: Problem, x: Degrees, recompute: Re
         width -= heads * (4 * (nope + rope) + 2 * value)
     norm = _norm_parts(p, kept=not recompute.drops("layernorm"))
     own = PARTS * width + _quantized_output(p, heads * value)
-    return _bytes(a, shard, norm + PARTS * latents) + _bytes(a, split, own) + _exchange_bytes(p, split, heads * value)
+    return _bytes(a, shard, norm + PARTS * latents) + _bytes(a, split, own) + _exchange_bytes(a, p, x, heads * value)
 
 
 def _feedforward_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Recompute) -> Quantity:

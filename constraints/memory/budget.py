@@ -20,11 +20,12 @@ INTEGERS = Integers()
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes on one pipeline rank at its fullest moment by component, their sum, and which moment that is."""
+    """Bytes on one pipeline rank at its fullest moment by component, their sum, what rests between steps, and the moment."""
 
     rank: int
     components: dict[str, int]
     allocated_bytes: int
+    resting_bytes: int
     phase: str
 
 
@@ -87,7 +88,7 @@ def _stage_memory(problem: Problem, layout: Layout, stage: Stage) -> StageMemory
     moments = phases(INTEGERS, problem, layout, stage)
     phase = max(moments, key=lambda name: sum(moments[name].values()))
     parts = static | moments[phase]
-    return StageMemory(stage.rank, parts, sum(parts.values()), phase)
+    return StageMemory(stage.rank, parts, sum(parts.values()), sum(static.values()), phase)
 
 
 class Capacity(Rule):
