@@ -13,6 +13,8 @@ __all__ = ["Config", "Reader"]
 Config = dict[str, Any]
 
 LARGEST = 10**9
+MOST = {name: 10_000 for name in ("num_hidden_layers", "n_layer", "n_layers")} | {"num_nextn_predict_layers": 100}
+"""What would be looped over: no config may make that long."""
 
 
 class Reader:
@@ -40,8 +42,9 @@ class Reader:
             value = self.config.get(name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LARGEST:
-                self.refuse(name, f"is {_short(value)}: it must be a whole number from {least} to {LARGEST}")
+            most = MOST.get(name, LARGEST)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                self.refuse(name, f"is {_short(value)}: it must be a whole number from {least} to {most}")
             return value
         return default
 

@@ -18,7 +18,7 @@ from solver.request import Request
 from solver.resolution import resolve
 from solver.verdict import Verdict, check
 
-__all__ = ["MODEL_COLUMNS", "REQUEST_COLUMNS", "WORDS", "Recipe", "shipped_recipes"]
+__all__ = ["COLUMNS", "NO_COLUMN", "WORDS", "Recipe", "shipped_recipes"]
 
 FILE = Path(__file__).parent.parent / "data" / "recipes.csv"
 
@@ -86,6 +86,8 @@ MODEL_COLUMNS = {
 }
 REQUEST_COLUMNS = {"kind", "recipe", "path", "task", "num_gpus", "gpu", "precision", "seq_length", "shape_check"}
 
+COLUMNS = set(WORDS) | MODEL_COLUMNS | REQUEST_COLUMNS
+
 NO_COLUMN = {
     ("recipes/glm/h100/glm5.py", "glm52_pretrain_416gpu_h100_bf16_config"): {"microbatch_group_size_per_vp_stage": 16},
     ("recipes/glm/h100/glm5.py", "glm52_sft_416gpu_h100_bf16_config"): {"microbatch_group_size_per_vp_stage": 16},
@@ -110,6 +112,9 @@ class Recipe:
     row: dict[str, str]
 
     def __getattr__(self, column: str) -> str:
+        """A cell, empty where the recipe does not set the field."""
+        if column not in COLUMNS:
+            raise AttributeError(column)
         return self.row.get(column, "")
 
     @property

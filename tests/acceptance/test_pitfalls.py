@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from cli.emit import bridge
 from cli.emit.launch import launch_line
 from cli.text.judged import judged_text
+from solver import Request, solve
 from tests.acceptance.judging import broken, judge, sentence
 
 MOE = "qwen3-30b-a3b"
@@ -92,3 +94,13 @@ def test_interleaved_sends_are_overlapped_not_batched() -> None:
     verdict = judge("llama-3.1-70b", words, gpus=64)
     text = bridge.emit(verdict.problem, verdict.layout)
     assert "comm_overlap.overlap_p2p_comm=true" in text and "comm_overlap.batch_p2p_comm=false" in text
+
+
+def test_solve_keeps_tensor_groups_inside_a_domain_unless_told_otherwise() -> None:
+    """A pin does not relax it; the answer names the rule, and ``--relax`` with that name lets it through."""
+    rule = "topology.tp-in-domain"
+    asked = Request(model="llama-3.1-8b", gpus=16, gpu="h100", pin=("tp=16",))
+    refused = solve(asked)
+    assert refused.status == "infeasible" and rule in {broken.id for broken in refused.conflict}
+    relaxed = solve(replace(asked, relax=(rule,)))
+    assert relaxed.status == "optimal" and relaxed.answers[0].layout.tp == 16

@@ -16,7 +16,7 @@ from constraints.reading import read_layout
 from constraints.spelling import spelling_of
 from solver.verdict import Verdict, check
 from tests.acceptance.judging import broken
-from tests.acceptance.shipped import FILE, MODEL_COLUMNS, NO_COLUMN, REQUEST_COLUMNS, WORDS, Recipe, shipped_recipes
+from tests.acceptance.shipped import COLUMNS, FILE, NO_COLUMN, WORDS, Recipe, shipped_recipes
 
 FLAGS = {"ep*etp does not divide GPUs/pp": "mesh.world-expert", "gbs not divisible by dp*mbs": "batch.gbs"}
 """What the file's own arithmetic flags, and the rule that says so."""
@@ -142,7 +142,7 @@ def test_what_the_file_has_no_column_for_is_needed(key: tuple[str, str]) -> None
 def test_every_column_is_read() -> None:
     with FILE.open(newline="", encoding="utf-8") as lines:
         columns = set(next(csv.reader(lines)))
-    assert columns == set(WORDS) | MODEL_COLUMNS | REQUEST_COLUMNS
+    assert columns == COLUMNS
     assert all(spelling_of(word) is not None for word in WORDS.values())
 
 
