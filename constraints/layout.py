@@ -116,6 +116,7 @@ class Settings:
     fp8_param_gather: bool = False
     reuse_grad_buf_for_mxfp8_param_ag: bool = False
     dataset_seq_length: int | None = None
+    optimizer: str = "adam"
     grad_reduce_in_fp32: bool = True
     use_precision_aware_optimizer: bool = False
     main_grads_dtype: str = "fp32"

@@ -7,6 +7,7 @@ optimizer state (``dp * cp`` for dense parameters, ``edp`` for routed experts):
     grad_reduce_in_fp32=F    2 + 2 + 12/Z     and 4/Z more during the step: the fp32 copy of the owned gradients
     precision-aware          2 + g + (4 + a + b)/Z     moments of a and b bytes; see :func:`_master_bytes`
     no distributed optimizer 2 + g + 12
+    Muon                     2 + g + 8/Z for matrices (master, momentum); everything else by Adam
     fp8, fp4 compute         low-precision copies of GEMM weights beside the bf16 ones, kept between micro-batches
     Megatron FSDP            everything over Z, and two units gathered
 
@@ -79,7 +80,8 @@ def training_bytes(a: Arithmetic, p: Problem, weights: Quantity, others: Quantit
     if trains_all(p):
         gradients = elements * gradient_bytes(p)
         out["gradients"] = a.ceil_div(gradients, shards) if _shards_gradients(p) else gradients
-        out["optimizer"] = a.ceil_div(_scaled(a, elements, _state_parts(p)), shards)
+        state = _scaled(a, weights, _matrix_parts(p)) + _scaled(a, others, _state_parts(p))
+        out["optimizer"] = a.ceil_div(state, shards)
     return out
 
 
@@ -108,8 +110,8 @@ def _copies(p: Problem) -> int:
     """32nds of a byte per GEMM weight for the copies that low-precision GEMMs read, row-wise and (where kept) column-wise."""
     blackwell = p.gpu.architecture == "blackwell"
     if p.precision == "fp8_mx":
-        gathered = 2 * PARTS if p.settings.fp8_param_gather and not p.settings.reuse_grad_buf_for_mxfp8_param_ag else 0
-        return 2 * PARTS + 2 + gathered
+        # Gathered parameters pass through the gradient buffer: Bridge insists on reuse_grad_buf_for_mxfp8_param_ag.
+        return 2 * PARTS + 2
     if p.precision == "nvfp4":
         return PARTS + 4
     if p.precision.startswith("fp8"):
@@ -150,6 +152,11 @@ def _state_parts(p: Problem) -> int:
     if settings.optimizer_cpu_offload:
         kept -= min(1.0, max(0.0, settings.optimizer_offload_fraction))
     return PARTS * _master_bytes(p) + ceil(PARTS * moments * kept)
+
+
+def _matrix_parts(p: Problem) -> int:
+    """The same for an element of a GEMM weight: Muon keeps one fp32 momentum instead of two moments."""
+    return PARTS * (_master_bytes(p) + 4) if "muon" in p.settings.optimizer else _state_parts(p)
 
 
 def _scaled(a: Arithmetic, elements: Quantity, parts: int) -> Quantity:

@@ -127,7 +127,7 @@ def _weight_gradient_cache(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) 
 
 def _live_activations(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     total: Quantity = 0
-    for kind, count in stage.live if stage.interleaved else stage.layers:
+    for kind, count in _resident(p, stage):
         total = total + _in_flight(a, p, x, kind, stage.most_copies) * count
     if isinstance(x.recompute, Recompute) and x.recompute.is_full and x.recompute.method == "block":
         # Only a layout that somebody wrote can ask for block recompute: whole layers leave, their input stays.
@@ -141,6 +141,20 @@ def _live_activations(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Qu
         mask = activations.shard_tokens(a, p, x) * p.model.hidden_size
         total = total + _copies(a, x, mask, stage.most_copies) * (stage.copies[0] if stage.interleaved else 1)
     return total
+
+
+def _resident(p: Problem, stage: Stage) -> tuple[tuple[LayerKind, int], ...]:
+    """Layers whose activations stay on the GPU, times micro-batches where interleaved; offloading (pp = 1) moves some out."""
+    counts = stage.live if stage.interleaved else stage.layers
+    away = p.settings.cpu_offloading_num_layers if p.settings.cpu_offloading else 0
+    if not away:
+        return counts
+    kept = []
+    for kind, count in counts:
+        moved = min(count, away)
+        away -= moved
+        kept.append((kind, count - moved))
+    return tuple(kept)
 
 
 @once
