@@ -10,7 +10,7 @@ from typing import Any
 from constraints.errors import RequestError
 from constraints.problem import Origin
 
-__all__ = ["Filter", "parameter_count"]
+__all__ = ["Filter", "has_delta_net", "parameter_count"]
 
 _COUNT = re.compile(r"(\d{1,18}(?:\.\d{1,6})?)\s*([kmbt]?)", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "t": 10**12}
@@ -79,9 +79,17 @@ def parameter_count(option: str, word: str | None, default: int) -> int:
 
 
 def _is_hybrid(entry: Mapping[str, Any]) -> bool:
-    return bool(
-        entry.get("hybrid_override_pattern") or entry.get("experimental_attention_variant") == "gated_delta_net"
-    )
+    return bool(entry.get("hybrid_override_pattern")) or has_delta_net(entry)
+
+
+def has_delta_net(entry: Mapping[str, Any]) -> bool:
+    """Whether some of the entry's attention layers are gated delta nets."""
+    variant = entry.get("experimental_attention_variant")
+    if variant is None:
+        return False
+    from models_catalog.schema import GATED_DELTA_NET
+
+    return variant in GATED_DELTA_NET
 
 
 def _total(entry: Mapping[str, Any]) -> int:

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from models_catalog.names import HOME, PATTERNS, files_of
+
 __all__ = ["INDEX", "entries", "index_text"]
 
-HOME = Path(__file__).parent
 INDEX = HOME / "index.json"
-PATTERNS = {"model": "models/**/*.yaml", "gpu": "gpus/*.yaml"}
 
 
 def entries(kind: str) -> dict[str, dict[str, Any]]:
     """Name to entry, as its YAML says it, in order of the names; ``kind`` is ``model`` or ``gpu``."""
     indexed = _indexed()
-    return {path.stem: _entry(path, indexed) for path in _paths(kind)}
+    return {name: _entry(path, indexed) for name, path in files_of(kind).items()}
 
 
 def index_text() -> str:
@@ -30,7 +30,7 @@ def index_text() -> str:
     lines = [
         f"{json.dumps(_key(path))}: {json.dumps([crc32(path.read_bytes()), _parsed(path)], ensure_ascii=False)}"
         for kind in PATTERNS
-        for path in _paths(kind)
+        for path in files_of(kind).values()
     ]
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
@@ -53,10 +53,6 @@ def _parsed(path: Path) -> dict[str, Any]:
 
     entry: dict[str, Any] = read_document(str(path))
     return entry
-
-
-def _paths(kind: str) -> list[Path]:
-    return sorted(HOME.glob(PATTERNS[kind]), key=lambda path: path.stem)
 
 
 def _key(path: Path) -> str:

@@ -16,8 +16,8 @@ __all__ = ["SCHEMAS", "generated", "published"]
 SCHEMAS = {kind: Path(__file__).parent / "schemas" / f"{kind}.schema.json" for kind in ("model", "gpu")}
 TITLES = {"model": "meshwright: a model's architecture", "gpu": "meshwright: a GPU and the machine around it"}
 
-PATTERN = {"type": "string", "pattern": r"^(\d{1,4}|\(?\s*\[\s*[01]\s*\].*)$"}
-"""``moe_layer_freq`` as Megatron writes it on a command line."""
+PATTERN = {"type": "string", "pattern": r"^\s*(\d{1,4}\s*$|\(*\s*\[[\s01,]*\])"}
+"""Layer patterns as Megatron writes them on a command line (:mod:`models_catalog.patterns`)."""
 
 
 def published(kind: str) -> str:
@@ -29,17 +29,22 @@ def generated(kind: str) -> str:
     """The same text, made anew from the shapes."""
     from models_catalog.schema import GpuSpec, ModelSpec
     from models_catalog.validation import shape_of
+    from models_catalog.writing import PATTERNS
 
     schema: dict[str, Any] = shape_of(ModelSpec if kind == "model" else GpuSpec).model_json_schema()
     properties = {name: _without_titles(value) for name, value in schema["properties"].items()}
     required = [name for name in schema["required"] if name != "name"]  # a file's name is its entry's
     conditions: list[dict[str, Any]] = [{"required": required}]
     if kind == "model":
-        properties["moe_layer_freq"]["anyOf"].append(PATTERN)
+        for name in PATTERNS:
+            properties[name]["anyOf"].append(PATTERN)
         required.remove("num_layers")
         conditions = [{"required": ["num_layers"]}, {"required": ["hybrid_override_pattern"]}]
     else:
-        properties["like"] = {"type": "string", "description": "a GPU of the catalog: what is left out is taken from it"}
+        properties["like"] = {
+            "type": "string",
+            "description": "a GPU of the catalog: what is left out is taken from it",
+        }
         conditions.append({"required": ["like"]})
         required = []
     whole = {

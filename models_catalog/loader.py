@@ -59,8 +59,10 @@ def load_gpu(name: str) -> GpuSpec:
 
 
 def all_models() -> list[ModelSpec]:
-    """Every entry of the catalog (parses every file)."""
-    return [load_model(name) for name in model_names()]
+    """Every entry of the catalog, from its index."""
+    from models_catalog.index import entries
+
+    return [ModelSpec(**model_fields(entry, name)) for name, entry in entries("model").items()]
 
 
 def all_gpus() -> list[GpuSpec]:

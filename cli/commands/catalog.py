@@ -51,7 +51,7 @@ def models(name: str | None, format_: str, output: str | None, **wanted: Any) ->
     from models_catalog.index import entries
 
     chosen = Filter(**wanted).of(entries("model"))
-    deliver(_listed(chosen, format_, _model_table, _model_rows), output)
+    _list(chosen, format_, output, _model_table, _model_rows)
     return 0
 
 
@@ -68,7 +68,7 @@ def gpus(name: str | None, search: str | None, format_: str, output: str | None)
     from models_catalog.index import entries
 
     chosen = Filter(search=search).of(entries("gpu"))
-    deliver(_listed(chosen, format_, _gpu_table, list), output)
+    _list(chosen, format_, output, _gpu_table, list)
     return 0
 
 
@@ -99,16 +99,19 @@ def schema(kind: str, output: str | None) -> int:
     return 0
 
 
-def _listed(
+def _list(
     chosen: list[dict[str, Any]],
     format_: str,
+    output: str | None,
     text: Callable[[list[dict[str, Any]]], str],
     rows: Callable[[list[dict[str, Any]]], Iterable[Mapping[str, Any]]],
-) -> str:
-    if not chosen and format_ == "text":
+) -> None:
+    if format_ != "text":
+        deliver(_data(list(rows(chosen)), format_), output)
+    elif chosen:
+        deliver(text(chosen), output)
+    else:
         click.echo("no entry is like that", err=True)
-        return ""
-    return text(chosen) if format_ == "text" else _data(list(rows(chosen)), format_)
 
 
 def _data(value: Any, format_: str) -> str:
@@ -169,9 +172,8 @@ def _one_model(name: str, format_: str) -> str:
 
         return _data(_model_mapping(model) | {"source_of": source_of(model)}, "json")
     from cli.text.entry import model_page
-    from constraints.memory.counts import parameter_counts
 
-    return model_page(model, parameter_counts(model))
+    return model_page(model)
 
 
 def _one_gpu(name: str, format_: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from cli.catalog_filter import has_delta_net
 from cli.text.table import Column, table
 
 __all__ = ["gpu_table", "model_table", "parameters"]
@@ -91,7 +92,7 @@ def _attention(entry: Mapping[str, Any]) -> str:
         mixers = {"M": "Mamba", "G": "GDN"}
         linear = [word for symbol, word in mixers.items() if symbol in entry["hybrid_override_pattern"]]
         return "+".join([*linear, text])
-    return f"GDN+{text}" if entry.get("experimental_attention_variant") == "gated_delta_net" else text
+    return f"GDN+{text}" if has_delta_net(entry) else text
 
 
 def _gpu_row(entry: Mapping[str, Any]) -> list[str]:

@@ -8,24 +8,23 @@ from typing import Any
 import click
 
 from cli.text.page import Page
+from constraints.memory.counts import mtp_parameters, parameter_counts
+from models_catalog.patterns import pattern_text
 from models_catalog.provenance import COUNTS, numbers, source_of
 from models_catalog.schema import GpuSpec, ModelSpec
-from models_catalog.writing import pattern_text
 
 __all__ = ["gpu_page", "model_page"]
 
 UNITS = {"_bytes_per_second": (1e9, "GB/s"), "_flops": (1e12, "TFLOP/s"), "_ns": (1e3, "us"), "_gib": (1, "GiB")}
 
 
-def model_page(model: ModelSpec, computed: tuple[int, int], width: int | None = None) -> str:
-    """The model; ``computed`` are its total and active parameters by the formulas of the memory rule."""
+def model_page(model: ModelSpec, width: int | None = None) -> str:
+    """The model, its parameters also as the formulas of the memory rule count them."""
     page, marks = Page(width), _marks(model)
     _title(page, model.name, model.hf_id, model.family)
     _names(page, model)
     page.line()
-    page.line(click.style(f"{'parameters':<12}{'computed':>22}{'published':>22}", bold=True))
-    for name, count in zip(COUNTS, computed, strict=True):
-        page.line(f"  {name.partition('_')[0]:<10}{count:>22,}{_published(model, name, count)}{marks.get(name, '')}")
+    _counts(page, model, marks)
     page.line()
     facts = {name: value for name, value in numbers(model).items() if name not in COUNTS}
     page.line(click.style("architecture", bold=True))
@@ -57,11 +56,17 @@ def _names(page: Page, spec: ModelSpec | GpuSpec) -> None:
         page.entry("note", spec.note)
 
 
-def _published(model: ModelSpec, name: str, computed: int) -> str:
-    published = getattr(model, name)
-    if published is None:
-        return f"{'not known':>22}"
-    return f"{published:>22,}  {(computed - published) / published:+.2%}"
+def _counts(page: Page, model: ModelSpec, marks: dict[str, str]) -> None:
+    computed, extra = parameter_counts(model), mtp_parameters(model)
+    page.line(click.style(f"{'parameters':<14}{'computed':>22}{'published':>22}", bold=True))
+    for name, count, more in zip(COUNTS, computed, extra, strict=True):
+        published = getattr(model, name)
+        comparable = count + more if model.parameters_include_mtp else count
+        known = f"{published:>22,}  {(comparable - published) / published:+.2%}" if published else f"{'not known':>22}"
+        page.line(f"  {name.partition('_')[0]:<12}{count:>22,}{known}{marks.get(name, '')}")
+    if model.mtp_layers:
+        told = "in the published" if model.parameters_include_mtp else "not in the published"
+        page.line(f"  {'MTP beside':<12}{extra[0]:>22,}{told:>22}")
 
 
 def _facts(page: Page, facts: dict[str, object], marks: dict[str, str]) -> None:

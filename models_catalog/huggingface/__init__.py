@@ -51,7 +51,7 @@ def model_from_hf(config: Config, origin: str, places: Places | None = None) -> 
     values = _named(config, kind, origin) | _FAMILIES[kind](reader)
     from models_catalog.validation import validated_model
 
-    values |= {"note": note, "sources": [origin]}
+    values |= {"note": note, "sources": [f"architecture integers: {origin}"]}
     return validated_model({name: value for name, value in values.items() if value is not None}, origin)
 
 

@@ -13,7 +13,7 @@ __all__ = ["Config", "Reader"]
 Config = dict[str, Any]
 
 LARGEST = 10**9
-MOST = {name: 10_000 for name in ("num_hidden_layers", "n_layer", "n_layers")} | {"num_nextn_predict_layers": 100}
+MOST = {"num_hidden_layers": 10_000, "n_layer": 10_000, "n_layers": 10_000, "num_nextn_predict_layers": 100}
 """What would be looped over: no config may make that long."""
 
 
