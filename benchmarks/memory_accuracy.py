@@ -117,7 +117,9 @@ def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of measured rows; repeatable.")
+@click.option(
+    "--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of measured rows; repeatable."
+)
 @click.option("--min-gib", "least_gib", type=float, default=4.0, show_default=True)
 @click.option("--format", "format_", type=click.Choice(("json",)), default="json", show_default=True)
 def main(paths: tuple[str, ...], least_gib: float, format_: str) -> None:

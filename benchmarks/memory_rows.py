@@ -94,9 +94,7 @@ def _run(row: Row) -> Measured:
     last = layout.pp - 1 if text(row, "stage_or_rank").startswith("last") else first
     rank = int(stage[1]) if stage else last
     resting = "not the peak" in text(row, "notes")
-    return Measured(
-        name, text(row, "id"), problem, layout, rank, float(peak), text(row, "fits") == "0", resting
-    )
+    return Measured(name, text(row, "id"), problem, layout, rank, float(peak), text(row, "fits") == "0", resting)
 
 
 def _engine(overrides: str) -> tuple[int, int]:
@@ -108,7 +106,8 @@ def _engine(overrides: str) -> tuple[int, int]:
 def _switches(overrides: str) -> dict[str, Any]:
     words, out = overrides.lower(), {}
     if "hybridep" in words or "deepep" in words:
-        out |= {"moe_token_dispatcher_type": "flex", "moe_flex_dispatcher_backend": "hybridep" if "hybridep" in words else "deepep"}
+        backend = "hybridep" if "hybridep" in words else "deepep"
+        out |= {"moe_token_dispatcher_type": "flex", "moe_flex_dispatcher_backend": backend}
     if "cuda graph" in words:
         out |= {"cuda_graph_impl": "transformer_engine"}
     if "bf16 grad reduce" in words:
@@ -178,7 +177,7 @@ def _golden(row: Row) -> Measured:
         raise Skipped("Muon's state is not modelled")
     model = _golden_model(row)
     precision = _golden_precision(row)
-    # Megatron-LM's own defaults (megatron/training/arguments.py): dropout 0.1, no fused cross-entropy, and for bf16 fp32 gradients
+    # Megatron-LM's own defaults (megatron/training/arguments.py): dropout 0.1, cross-entropy not fused, fp32 gradients
     modern = truth(row, "swiglu") or truth(row, "squared_relu") or truth(row, "mla")
     settings = Settings(
         use_distributed_optimizer=truth(row, "dist_opt"),
@@ -199,7 +198,13 @@ def _golden(row: Row) -> Measured:
     if seq is None:
         raise Skipped("sequence length unknown")
     problem = problem_of(
-        model, gpu_named(text(row, "gpu") or "a100"), gpus, seq, settings, precision=precision, transformer_engine=(2, 11)
+        model,
+        gpu_named(text(row, "gpu") or "a100"),
+        gpus,
+        seq,
+        settings,
+        precision=precision,
+        transformer_engine=(2, 11),
     )
     tp, pp = number(row, "tp") or 1, number(row, "pp") or 1
     per_chunk = number(row, "layers_per_vstage")
@@ -296,7 +301,8 @@ def _golden_model(row: Row) -> ModelSpec:
         hidden_size=hidden,
         num_attention_heads=heads,
         vocab_size=_vocabulary(row),
-        ffn_hidden_size=number(row, "ffn_hidden_size") or (_swiglu_width(hidden) if truth(row, "swiglu") else 4 * hidden),
+        ffn_hidden_size=number(row, "ffn_hidden_size")
+        or (_swiglu_width(hidden) if truth(row, "swiglu") else 4 * hidden),
         num_query_groups=number(row, "num_query_groups") if truth(row, "gqa") else None,
         kv_channels=number(row, "kv_channels"),
         make_vocab_size_divisible_by=number(row, "vocab_div") or 128,

@@ -84,7 +84,11 @@ def gpu_named(name: str) -> GpuSpec:
 def catalog_model(name: str) -> ModelSpec:
     """A catalog entry for a loosely written name; "(first 12 layers, 1 dense)" cuts it."""
     bare = re.sub(r"\(.*?\)", "", name).strip()
-    candidates = [bare, bare.replace(" ", "-"), re.sub(r"\b(sft|peft|lora|pretrain|resume|perf)\b.*", "", bare, flags=re.I)]
+    candidates = [
+        bare,
+        bare.replace(" ", "-"),
+        re.sub(r"\b(sft|peft|lora|pretrain|resume|perf)\b.*", "", bare, flags=re.I),
+    ]
     for candidate in candidates:
         try:
             model = load_model(candidate.strip().strip("-").strip())
@@ -129,6 +133,7 @@ def layout_of(problem: Problem, words: dict[str, Any]) -> Layout:
         raise Skipped("degrees do not multiply to the world size")
     if layout.etp * layout.ep * layout.edp * layout.pp != problem.gpus:
         raise Skipped("expert degrees do not multiply to the world size")
-    if layout.num_microbatches < 1 or layout.num_microbatches * layout.micro_batch_size * layout.dp != layout.global_batch_size:
+    product = layout.num_microbatches * layout.micro_batch_size * layout.dp
+    if layout.num_microbatches < 1 or product != layout.global_batch_size:
         raise Skipped("the global batch is no multiple of dp * micro-batch")
     return layout

@@ -88,7 +88,16 @@ def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
     for name in ("gpus_per_node", "nvlink_domain"):
         origins.setdefault(name, catalog)
     origins["budget_bytes"] = origins.get("memory_gib", catalog)
-    for name in ("seq_length", "precision", "task", "objective", "megatron", "optimizer", "grad_dtype", "routing_imbalance"):
+    for name in (
+        "seq_length",
+        "precision",
+        "task",
+        "objective",
+        "megatron",
+        "optimizer",
+        "grad_dtype",
+        "routing_imbalance",
+    ):
         origins.setdefault(name, Origin("default", "default"))
     return origins
 

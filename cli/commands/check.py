@@ -72,7 +72,7 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
         raise RequestError("layout", None, Origin("request", "layout"), "is missing: give words such as tp=8, or @FILE")
     fine = verdict.legal and verdict.fits
     if format_ == "json":
-        text = json.dumps(verdict.to_mapping(), indent=1)
+        text = json.dumps(verdict.to_mapping(relief=True), indent=1)
     else:
         from cli.text.judged import judged_text
 

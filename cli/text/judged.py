@@ -41,7 +41,7 @@ def judged_text(verdict: Verdict, width: int | None = None) -> str:
         if verdict.legal:
             total = seconds(sum(answer.communication_ns.values()))
             page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
-        memory_bars(page, answer.memory)
+        memory_bars(page, answer.memory, answer.relief)
     if verdict.violations:
         page.line()
         page.entry("more", f"meshwright rules {verdict.violations[0].rule.id}")

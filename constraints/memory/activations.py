@@ -4,7 +4,8 @@ Transformer Engine layers. ``n`` tokens are on the rank's context shard, ``n'`` 
 stands for a width split over tensor ranks, ``i`` is what one element of a GEMM's input costs (bf16 2, fp8 1). Per layer::
 
     norm       (2 + i) h n' + 4 norms n'                  input and output of the norm, statistics
-    attention  (2 q + (2 or 3) q + 4 heads) n_t + 4 max(k n_t, d n)    rotated q, output, log-sum-exp; k, v (one group at least)
+    attention  (4 q + 4 heads) n_t + 4 max(k n_t, d n)     rotated q, output, log-sum-exp; k, v (one group at least);
+                                                          in low precision i q n_t more, the projection's own input
     MLA        (4 lq + 4 lkv + 2 rope + 8) n' + (4 a (dn + dr) + 4 a dv + 4 a) n_t
     dense      (2 g + i) f n_t                            first projection, activation
     MoE        17 E n' + i h R + (2 g + i) fe n' topk + 4 R + (2 g + i) fs n_t        with R = n' topk etp rows
@@ -105,7 +106,9 @@ def backward_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recom
     h, n = p.model.hidden_size, tokens(a, p, x)
     if kind.feedforward == "moe":
         width = p.model.moe_latent_size or h
-        transient = expert_rows(a, p, x) * (8 * width) + expert_tokens(a, p, x) * (3 * p.model.gate * p.model.expert_ffn)
+        transient = expert_rows(a, p, x) * (8 * width) + expert_tokens(a, p, x) * (
+            3 * p.model.gate * p.model.expert_ffn
+        )
     else:
         f = p.model.ffn if kind.feedforward == "dense" else 0
         gathered = a.mul(n * (2 * h), x.sequence_parallel)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from constraints.arithmetic import Integers
 from constraints.layout import Layout
-from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes
+from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes, margin_bytes
 from constraints.memory.stage import allocated_bytes, phases, static_components
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.pipeline.profile import Stage, stages_of
@@ -31,7 +31,10 @@ class StageMemory:
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """The estimate for a layout: ``allocated_bytes`` and the interval are those of the fullest stage."""
+    """The estimate for a layout: ``allocated_bytes`` and the interval are those of the fullest stage.
+
+    ``margin`` says what lies between ``allocated_bytes`` and ``high_bytes``.
+    """
 
     stages: tuple[StageMemory, ...]
     allocated_bytes: int
@@ -39,6 +42,7 @@ class MemoryReport:
     low_bytes: int
     high_bytes: int
     budget_bytes: int
+    margin: dict[str, int]
 
     @property
     def verdict(self) -> str:
@@ -80,6 +84,7 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
         low_bytes=low_bytes(allocated),
         high_bytes=-(-high_bytes(INTEGERS, problem, layout, allocated) // 100),
         budget_bytes=problem.budget_bytes,
+        margin=margin_bytes(problem, allocated, groups),
     )
 
 

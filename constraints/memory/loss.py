@@ -65,4 +65,6 @@ def loss_backward_bytes(a: Arithmetic, p: Problem, x: Degrees, heads: int) -> Qu
     cost, logits, h = _per_logit(p), _logits(a, p, x), p.model.hidden_size
     inputs = tokens(a, p, x) * (2 * h)
     projection = logits * 2 + inputs + a.mul(inputs, x.sequence_parallel) + embedding_parameters(a, p, x) * 2
-    return logits * (cost.kept * (heads - 1)) + a.maximum(logits * cost.backward, projection) + stage_input_bytes(a, p, x)
+    return (
+        logits * (cost.kept * (heads - 1)) + a.maximum(logits * cost.backward, projection) + stage_input_bytes(a, p, x)
+    )

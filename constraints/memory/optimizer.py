@@ -29,8 +29,8 @@ __all__ = [
     "gradient_bytes",
     "shards_parameters",
     "step_bytes",
-    "trains_all",
     "training_bytes",
+    "trains_all",
 ]
 
 MOMENT_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
@@ -72,7 +72,9 @@ def expert_shards(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     return x.edp if p.settings.use_distributed_optimizer else 1
 
 
-def training_bytes(a: Arithmetic, p: Problem, weights: Quantity, others: Quantity, shards: Quantity) -> dict[str, Quantity]:
+def training_bytes(
+    a: Arithmetic, p: Problem, weights: Quantity, others: Quantity, shards: Quantity
+) -> dict[str, Quantity]:
     """Bytes by component for local elements: ``weights`` of GEMMs that run in low precision, and ``others``."""
     elements = weights + others
     stored = _scaled(a, weights, PARTS * _plain_bytes(p) + _copies(p)) + others * (4 if p.precision == "fp32" else 2)

@@ -14,7 +14,7 @@ from constraints.arithmetic import Arithmetic, Quantity, once
 from constraints.problem import GIB, Problem
 from constraints.rule import Degrees
 
-__all__ = ["LOW_PERCENT", "always_bytes", "communicators", "device_bytes", "high_bytes", "low_bytes"]
+__all__ = ["LOW_PERCENT", "always_bytes", "communicators", "device_bytes", "high_bytes", "low_bytes", "margin_bytes"]
 
 WORKSPACE_BYTES = GIB // 20
 """cuBLAS and Transformer Engine workspaces, rotary cache, masks."""
@@ -29,8 +29,7 @@ GRAPH_BYTES = 6 * GIB
 
 DISPATCHER_BYTES = {"deepep": 2 * GIB, "hybridep": 2 * GIB, "ncclep": GIB}
 HIGH_PERCENT, HIGH_PERCENT_SEGMENTED, LIKELY_PERCENT, LOW_PERCENT = 110, 105, 104, 97
-RESIDUAL_BYTES = GIB // 2
-MOE_RESIDUAL_BYTES = GIB
+RESIDUAL_BYTES, MOE_RESIDUAL_BYTES = GIB // 2, GIB
 
 
 def always_bytes(p: Problem) -> int:
@@ -51,18 +50,39 @@ def communicators(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     return count
 
 
-def _outside(p: Problem) -> int:
-    """Bytes that PyTorch's allocator does not count, communicators aside."""
-    backend = p.settings.moe_flex_dispatcher_backend if p.settings.moe_token_dispatcher_type == "flex" else None
-    graphs = GRAPH_BYTES if p.settings.cuda_graph_impl != "none" else 0
-    return CONTEXT_BYTES + DISPATCHER_BYTES.get(backend or "", 0) + graphs
+def _buffers(p: Problem) -> dict[str, int]:
+    """Bytes that PyTorch's allocator does not count, communicators aside, by what they are for."""
+    settings = p.settings
+    backend = settings.moe_flex_dispatcher_backend if settings.moe_token_dispatcher_type == "flex" else None
+    return {
+        "context": CONTEXT_BYTES,
+        "dispatcher": DISPATCHER_BYTES.get(backend or "", 0),
+        "graphs": GRAPH_BYTES if settings.cuda_graph_impl != "none" else 0,
+    }
+
+
+def _unexplained(p: Problem) -> int:
+    return MOE_RESIDUAL_BYTES if p.model.is_moe else RESIDUAL_BYTES
+
+
+def _high_percent(p: Problem) -> int:
+    return HIGH_PERCENT_SEGMENTED if p.expandable_segments else HIGH_PERCENT
+
+
+def margin_bytes(p: Problem, allocated: int, groups: int) -> dict[str, int]:
+    """What lies between ``allocated`` and the high estimate, by what it is for."""
+    return {
+        "fragmentation": allocated * (_high_percent(p) - 100) // 100,
+        "communicators": groups * COMMUNICATOR_BYTES,
+        **_buffers(p),
+        "unexplained": _unexplained(p),
+    }
 
 
 def high_bytes(a: Arithmetic, p: Problem, x: Degrees, allocated: Quantity) -> Quantity:
     """100 times the upper end of the interval, so that no rounding is lost."""
-    fixed = _outside(p) + RESIDUAL_BYTES + (MOE_RESIDUAL_BYTES if p.model.is_moe else 0)
-    percent = HIGH_PERCENT_SEGMENTED if p.expandable_segments else HIGH_PERCENT
-    return allocated * percent + communicators(a, p, x) * (100 * COMMUNICATOR_BYTES) + 100 * fixed
+    fixed = sum(_buffers(p).values()) + _unexplained(p)
+    return allocated * _high_percent(p) + communicators(a, p, x) * (100 * COMMUNICATOR_BYTES) + 100 * fixed
 
 
 def low_bytes(allocated: int) -> int:
@@ -72,4 +92,4 @@ def low_bytes(allocated: int) -> int:
 
 def device_bytes(p: Problem, allocated: int, groups: int) -> int:
     """What the device most likely holds, in bytes: reserved memory, context, communicators, buffers."""
-    return allocated * LIKELY_PERCENT // 100 + _outside(p) + groups * COMMUNICATOR_BYTES
+    return allocated * LIKELY_PERCENT // 100 + sum(_buffers(p).values()) + groups * COMMUNICATOR_BYTES

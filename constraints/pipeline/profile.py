@@ -70,14 +70,15 @@ class Stage:
     @cached_property
     def held(self) -> Counts:
         """The counts that its memory grows with, whatever the degrees are."""
-        fixed = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
-        return {("layers", kind): n for kind, n in self.layers} | {("live", kind): n for kind, n in self.live} | fixed
+        counts: dict[object, int] = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
+        counts |= {("layers", kind): n for kind, n in self.layers}
+        return counts | {("live", kind): n for kind, n in self.live} | {"mtp live": self.mtp_live}
 
     @cached_property
     def worked(self) -> Counts:
         """The counts that its time grows with, whatever the degrees are."""
-        fixed = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp, "boundaries": self.boundaries}
-        return {("layers", kind): n for kind, n in self.layers} | fixed
+        counts: dict[object, int] = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
+        return counts | {("layers", kind): n for kind, n in self.layers} | {"boundaries": self.boundaries}
 
 
 @lru_cache(maxsize=16384)
