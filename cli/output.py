@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import click
 from constraints.errors import RequestError
 from constraints.problem import Origin
 
-__all__ = ["deliver", "writer"]
+__all__ = ["deliver", "ensure_writable", "writer"]
 
 
 def deliver(text: str, path: str | None) -> None:
@@ -38,7 +39,7 @@ def writer(path: str | None) -> Iterator[Callable[[str], object]]:
     if path is None:
         yield sys.stdout.write
         return
-    target = Path(os.path.realpath(path))
+    target = _target(path)
     if _is_device(target):
         with open(target, "w", encoding="utf-8") as device:
             yield device.write
@@ -58,6 +59,28 @@ def writer(path: str | None) -> Iterator[Callable[[str], object]]:
         _discard(temporary)
         raise
     click.echo(f"written: {path}", err=True)
+
+
+def ensure_writable(path: str | None) -> None:
+    """Find out before the work is done that ``path`` cannot be written.
+
+    Raises :class:`~constraints.errors.RequestError`.
+    """
+    if path is None or _is_device(target := _target(path)):
+        return
+    if target.is_dir():
+        raise _unwritable(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    if not target.parent.is_dir():
+        raise _unwritable(path, FileNotFoundError(errno.ENOENT, f"there is no folder {target.parent}"))
+    if not os.access(target.parent, os.W_OK):
+        raise _unwritable(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def _target(path: str) -> Path:
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from None
 
 
 def _is_device(target: Path) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
-from constraints.errors import LayoutError
+from constraints.errors import LayoutError, elsewhere
 from constraints.precision_names import PRECISION_FIELDS, precision_of
 from constraints.problem import Origin
 from constraints.spelling import spelling_of
@@ -116,9 +116,8 @@ def asked_words(raw: Mapping[str, Any], origins: Mapping[str, Origin]) -> Asked:
 def _keep(words: dict[str, Word], name: str, word: Word, *, replace: bool = False) -> None:
     other = words.get(name)
     if other is not None and other.value != word.value and not replace:
-        raise LayoutError(
-            word.text, word.value, word.origin, f"contradicts {other.text}={other.value} ({other.origin})"
-        )
+        message = f"contradicts {other.text}={other.value}{elsewhere(other.origin, word.origin)}"
+        raise LayoutError(word.text, word.value, word.origin, message)
     words[name] = word
 
 

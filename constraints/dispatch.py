@@ -109,7 +109,10 @@ class ExpertCapacity(SettingsRule):
         if factor is not None and others:
             return f"moe_expert_capacity_factor={factor} does not go with {', '.join(others)} load balancing"
         if settings.moe_pad_expert_input_to_capacity and (factor is None or factor < 0):
-            return f"moe_pad_expert_input_to_capacity=True with moe_expert_capacity_factor={factor}: set it, say to 1.0"
+            what = (
+                "without moe_expert_capacity_factor" if factor is None else f"with moe_expert_capacity_factor={factor}"
+            )
+            return f"moe_pad_expert_input_to_capacity=True {what}: set it, say to 1.0"
         return None
 
     def reason(self, problem: Problem, layout: Layout) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from constraints.problem import Origin
 
-__all__ = ["LayoutError", "MeshwrightError", "RequestError"]
+__all__ = ["LayoutError", "MeshwrightError", "RequestError", "elsewhere"]
 
 
 class MeshwrightError(Exception):
@@ -34,3 +34,8 @@ class RequestError(MeshwrightError):
 
 class LayoutError(MeshwrightError):
     """A word of a layout."""
+
+
+def elsewhere(other: Origin, here: Origin) -> str:
+    """For a message about two values: the place of the other one, where it is another place."""
+    return f" ({other})" if other != here else ""

@@ -270,7 +270,7 @@ class GroupRoutingAtRuntime(Rule):
             )
         return (
             f"{experts} experts in {groups} groups are {experts // groups} a group, but routing scores a group by its "
-            f"best {topk} // {picked} = {topk // picked}"
+            f"best floor({topk} / {picked}) = {topk // picked}"
         )
 
 
@@ -363,7 +363,10 @@ class LayerFrequencyList(SettingsRule):
 
 
 class LatentWidth(SettingsRule):
-    """A latent width of routed experts is positive. (Megatron Bridge ignores it in a model without experts.)"""
+    """A latent width of routed experts is positive.
+
+    Megatron Bridge ignores it in a model without experts.
+    """
 
     id = "experts.latent"
     noticed = Noticed.BUILD

@@ -70,7 +70,10 @@ class InterleavedMicroBatches(Rule):
             )
         if group < pp:
             return f"microbatch_group_size_per_vp_stage={group} is less than pp={pp}"
-        return f"{count} micro-batches in groups of {group} leave {count % group}: it must be 0 or at least pp={pp}"
+        return (
+            f"{count} micro-batches in groups of {group}: {count} mod {group} = {count % group}, "
+            f"which must be 0 or at least pp={pp}"
+        )
 
 
 RULES = (InterleavingNeedsPipeline(), InterleavedMicroBatches())

@@ -23,6 +23,12 @@ class PipelineSplit:
     account_for_loss: bool = False
 
     @property
+    def ends(self) -> str:
+        """The first and last counts as a person writes them: ``first=3 and last=4``, or the one that is given."""
+        given = (("first", self.first), ("last", self.last))
+        return " and ".join(f"{name}={count}" for name, count in given if count is not None)
+
+    @property
     def form(self) -> str:
         """``layout``, ``first-last``, ``account`` or ``even``: the one Megatron would use."""
         if self.layout is not None:
@@ -55,7 +61,8 @@ class Recompute:
         if self.granularity is None:
             return "none"
         if self.is_full:
-            return f"full ({self.method}, {self.num_layers})"
+            how = ", ".join(str(word) for word in (self.method, self.num_layers) if word is not None)
+            return f"full ({how})" if how else "full"
         return f"selective ({', '.join(self.modules) or 'core_attn'})"
 
 

@@ -180,4 +180,6 @@ def _batch(words: WordValues, problem: Problem, dp: int, micro: int, multiple: i
 
 def _settings(words: WordValues, problem: Problem) -> Settings:
     given = {name: value for name, value in words.values.items() if value is not None and name in SWITCHES}
+    if given.get("dataset_seq_length") == problem.seq_length:
+        del given["dataset_seq_length"]  # the data set has the model's length unless said otherwise
     return replace(problem.settings, **given) if given else problem.settings

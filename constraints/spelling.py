@@ -225,7 +225,7 @@ def _by_word() -> dict[str, Spelling]:
             if word:
                 words[word] = spelling
     for spelling in SPELLINGS:
-        for section in SHARED_SECTIONS if spelling.section else ():
+        for section in SHARED_SECTIONS if spelling.section not in ("", "dataset") else ():
             words.setdefault(f"{section}.{spelling.field}", spelling)
     return words
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from constraints.asked import asked_of
-from constraints.errors import LayoutError
+from constraints.errors import LayoutError, elsewhere
 from constraints.problem import Origin
 from constraints.spelling import known_words, spelling_of
 from constraints.values import read_value
@@ -104,7 +104,9 @@ class WordValues:
         if name in self.words and self.values.get(name) != read:
             other = self.words[name]
             given = "" if other in LAYERS_A_CHUNK else f"={self.values[name]}"
-            raise self.error(word, value, f"contradicts {other}{given} ({self.origin(other)})")
+            raise self.error(
+                word, value, f"contradicts {other}{given}{elsewhere(self.origin(other), self.origin(word))}"
+            )
         self.words[name], self.values[name] = word, read
         if read and word == spelling.flag and name == "cpu_offloading_num_layers":
             self.values.setdefault("cpu_offloading", True)  # the Megatron-LM command line has no other switch for it

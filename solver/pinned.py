@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from constraints.errors import RequestError
+from constraints.errors import RequestError, elsewhere
 from constraints.layout import Settings
 from constraints.pins import Limit, Pin, PinRecompute
 from constraints.problem import Origin
@@ -65,7 +65,8 @@ def pinned_words(request: Request) -> Pinned:
         value = _value(request, word, name, text)
         if name in given and given[name][0] != value:
             other = given[name][1]
-            raise _error(request, word, f"contradicts {other} ({request.origin('pin', other)})")
+            there, here = request.origin("pin", other), request.origin("pin", word)
+            raise _error(request, word, f"contradicts {other}{elsewhere(there, here)}")
         if name not in given:
             given[name] = value, word
             _keep(pinned, request, word, name, value)

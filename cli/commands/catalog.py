@@ -32,7 +32,7 @@ def command() -> None:
     """
 
 
-@command.command("models")
+@command.command("models", short_help="List the models, or show one.")
 @click.argument("name", required=False, metavar="[NAME]")
 @click.option("--family", metavar="F", help="Only this family (llama3), or those whose names begin so (llama).")
 @click.option("--moe/--dense", "moe", default=None, help="Only models with experts, or without.")
@@ -46,6 +46,7 @@ def command() -> None:
 def models(name: str | None, format_: str, output: str | None, **wanted: Any) -> int:
     """List the models, or show one (a name, an alias, a Hugging Face id, a file) with every number and its source."""
     if name is not None:
+        _alone(name, wanted)
         deliver(_one_model(name, format_), output)
         return 0
     from models_catalog.index import entries
@@ -55,7 +56,7 @@ def models(name: str | None, format_: str, output: str | None, **wanted: Any) ->
     return 0
 
 
-@command.command("gpus")
+@command.command("gpus", short_help="List the machines, or show one.")
 @click.argument("name", required=False, metavar="[NAME]")
 @SEARCH
 @FORMATS
@@ -63,6 +64,7 @@ def models(name: str | None, format_: str, output: str | None, **wanted: Any) ->
 def gpus(name: str | None, search: str | None, format_: str, output: str | None) -> int:
     """List the machines, or show one (a name, an alias, a file) with every number and its source."""
     if name is not None:
+        _alone(name, {"search": search})
         deliver(_one_gpu(name, format_), output)
         return 0
     from models_catalog.index import entries
@@ -72,7 +74,7 @@ def gpus(name: str | None, search: str | None, format_: str, output: str | None)
     return 0
 
 
-@command.command("import")
+@command.command("import", short_help="Turn a Hugging Face config into an entry.")
 @click.argument("config", metavar="CONFIG.JSON")
 @click.option("--name", metavar="NAME", help="Name of the entry (default: what the config or its folder is called).")
 @OUTPUT
@@ -88,7 +90,7 @@ def import_(config: str, name: str | None, output: str | None) -> int:
     return 0
 
 
-@command.command("schema")
+@command.command("schema", short_help="Print the JSON Schema of an entry.")
 @click.argument("kind", type=click.Choice(("model", "gpu")))
 @OUTPUT
 def schema(kind: str, output: str | None) -> int:
@@ -97,6 +99,12 @@ def schema(kind: str, output: str | None) -> int:
 
     deliver(published(kind), output)
     return 0
+
+
+def _alone(name: str, filters: dict[str, Any]) -> None:
+    given = [f"--{key.replace('_', '-')}" for key, value in filters.items() if value not in (None, False)]
+    if given:
+        raise click.UsageError(f"{', '.join(given)} chooses from the list; {name} is one entry: give one or the other.")
 
 
 def _list(

@@ -12,7 +12,7 @@ import click
 
 from cli.completion import model_words
 from cli.options import Given, request_and_layout, request_from, request_options
-from cli.output import deliver
+from cli.output import deliver, ensure_writable
 from constraints.errors import RequestError
 from constraints.problem import Origin
 from constraints.spelling import flag_of, spelling_of
@@ -52,6 +52,7 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
     meshwright check deepseek-v3 --gpus 256 --gpu h100 tp=2 pp=16 ep=64
     meshwright check llama-3.1-70b --gpus 64 --gpu h100 -- --tensor-model-parallel-size 8
     """
+    ensure_writable(output)
     if batch is not None:
         if words:
             raise click.UsageError(f"--batch takes models and layouts from its file, not {words[0]!r}")

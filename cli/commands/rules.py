@@ -6,6 +6,7 @@ import json
 
 import click
 
+from cli.completion import rule_words
 from cli.text.page import Page
 from constraints.errors import RequestError
 from constraints.problem import Origin
@@ -16,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command("rules")
-@click.argument("rule_id", required=False, metavar="[ID]")
+@click.argument("rule_id", required=False, metavar="[ID]", shell_complete=rule_words)
 @click.option("--format", "format_", type=click.Choice(("text", "json")), default="text", show_default=True)
 def command(rule_id: str | None, format_: str) -> int:
     """List every rule, or show one: its law, its source in Megatron, when it is noticed, a layout that breaks it."""

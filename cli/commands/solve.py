@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from cli.options import request_from, request_options
-from cli.output import deliver
+from cli.completion import rule_words, words_of
+from cli.options import model_argument, request_from, request_options
+from cli.output import deliver, ensure_writable
 
 __all__ = ["command"]
 
@@ -16,11 +17,22 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 
 
 @click.command("solve")
-@click.argument("model", required=False)
+@model_argument
 @request_options
-@click.option("--objective", metavar="NAME", help="communication (default) or data-parallel.")
+@click.option(
+    "--objective",
+    metavar="NAME",
+    help="communication (default) or data-parallel.",
+    shell_complete=words_of("solver.resolution", "OBJECTIVE_NAMES"),
+)
 @click.option("--limit", multiple=True, metavar="'KEY<=N'", help="Bound a decision; repeatable.")
-@click.option("--relax", multiple=True, metavar="RULE", help="Do not insist on an advice rule; repeatable.")
+@click.option(
+    "--relax",
+    multiple=True,
+    metavar="RULE",
+    help="Do not insist on an advice rule; repeatable.",
+    shell_complete=rule_words,
+)
 @click.option("--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where all of them cannot be used.")
 @click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
@@ -34,6 +46,7 @@ def command(format_: str, output: str | None, **flags: Any) -> int:
     """
     from solver.resolution import resolve
 
+    ensure_writable(output)
     request = request_from(flags)
     problem = resolve(request)  # bad input is reported before half a second goes into ortools
 

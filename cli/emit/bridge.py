@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from typing import Any
 
-from cli.emit.fields import bridge_fields
-from cli.emit.launch import launch_line, nodes
+from cli.emit.fields import OVERLAID, bridge_fields, title, unspeakable
+from cli.emit.launch import launch_line, partial_node_note
+from cli.read.files import MARK
 from constraints.layout import Layout
 from constraints.problem import Problem
 
 __all__ = ["emit", "override"]
 
+_UNQUOTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Words that Hydra's grammar reads as they are; ``|`` and ``*`` would pass too, parentheses and commas would not."""
+
 
 def emit(problem: Problem, layout: Layout) -> str:
     """A shell command: the launch line and the overrides as its continuation lines."""
-    lines = [f"# {problem.model.name} on {layout.gpus} x {problem.gpu.name}, written by meshwright"]
-    count, per_node = nodes(problem, layout)
-    if layout.gpus % per_node:
-        lines.append(
-            f"# the last of {count} nodes runs {layout.gpus % per_node} processes: start it with that --nproc_per_node"
-        )
-    body = [launch_line(problem, layout), *(override(path, value) for path, value in bridge_fields(problem, layout))]
+    fields = bridge_fields(problem, layout)
+    notes = [title(problem, layout), *partial_node_note(problem, layout)]
+    overlaid = [path for path, _ in fields if path.rsplit(".", 1)[-1] in OVERLAID]
+    if overlaid:
+        notes.append(f"a recipe with comm_overlap lays it over {', '.join(overlaid)}: set them there too")
+    lines = [f"# {note}" for note in notes] + [
+        f"{MARK}{shlex.quote(override(name, value))}" for name, value in unspeakable(layout).items()
+    ]
+    body = [launch_line(problem, layout), *(shlex.quote(override(path, value)) for path, value in fields)]
     return "\n".join([*lines, " \\\n  ".join(body)]) + "\n"
 
 
 def override(path: str, value: Any) -> str:
-    """One ``container.field=value`` word, quoted for a shell where it must be.
+    """One ``container.field=value`` in Hydra's override grammar, not yet quoted for a shell.
 
     >>> override("model.pipeline_model_parallel_layout", "Et*2|t*2L")
-    "'model.pipeline_model_parallel_layout=\\"Et*2|t*2L\\"'"
+    'model.pipeline_model_parallel_layout="Et*2|t*2L"'
     """
-    return shlex.quote(f"{path}={_hydra(value)}") if _needs_quotes(value) else f"{path}={_hydra(value)}"
-
-
-def _needs_quotes(value: Any) -> bool:
-    return isinstance(value, list) or (isinstance(value, str) and not value.replace("_", "").isalnum())
+    return f"{path}={_hydra(value)}"
 
 
 def _hydra(value: Any) -> str:
-    """A value in Hydra's override grammar."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return "[" + ",".join(_hydra(item) for item in value) + "]"
-    if isinstance(value, str) and _needs_quotes(value):
+    if isinstance(value, str) and not _UNQUOTED.fullmatch(value):
         return json.dumps(value)
     return str(value)

@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from constraints.layout import Layout
+from constraints.layout import Layout, Settings
+from constraints.precision_names import MIXED_PRECISION
 from constraints.problem import Problem
-from constraints.spelling import spelling_of
+from constraints.spelling import Spelling, spelling_of
 
-__all__ = ["MIXED_PRECISION", "bridge_fields"]
+__all__ = ["OVERLAID", "bridge_fields", "emitted_settings", "says_mtp", "spelled", "switches", "title", "unspeakable"]
 
-MIXED_PRECISION = {
-    "bf16": "bf16_mixed",
-    "fp16": "fp16_mixed",
-    "fp8_cs": "bf16_with_fp8_current_scaling_mixed",
-    "fp8_ds": "bf16_with_fp8_delayed_scaling_mixed",
-    "fp8_sc": "bf16_with_fp8_subchannel_scaling_mixed",
-    "fp8_mx": "bf16_with_mxfp8_mixed",
-    "nvfp4": "bf16_with_nvfp4_mixed",
-}
-"""Precision to Bridge's recipe (``src/megatron/bridge/training/mixed_precision.py``)."""
+OVERLAID = (
+    "tp_comm_overlap",
+    "overlap_p2p_comm",
+    "batch_p2p_comm",
+    "overlap_grad_reduce",
+    "overlap_param_gather",
+    "overlap_param_gather_with_optimizer_step",
+    "defer_embedding_wgrad_compute",
+    "wgrad_deferral_limit",
+    "overlap_moe_expert_parallel_comm",
+    "delay_wgrad_compute",
+)
+"""Switches that a recipe's ``comm_overlap``, where it has one, lays over those of the model, ddp and optimizer.
+
+``comm_overlap`` is ``None`` in many recipes, and then takes no override (Bridge's configuration is closed to new keys), so
+they are written where they always exist (NVIDIA-NeMo/Megatron-Bridge@067f987 ``training/comm_overlap.py``,
+``training/utils/omegaconf_utils.py::parse_hydra_overrides``).
+"""
+
+
+def title(problem: Problem, layout: Layout) -> str:
+    """What an emitted file says first."""
+    return f"{problem.model.name} on {layout.gpus} x {problem.gpu.name}, written by meshwright"
+
+
+def spelled(name: str) -> Spelling:
+    """The spelling of a word of ours."""
+    spelling = spelling_of(name)
+    if spelling is None:
+        raise KeyError(name)
+    return spelling
+
+
+def emitted_settings(layout: Layout) -> Settings:
+    """The switches that Bridge is told. Interleaved stages send overlapped, as Bridge's CommOverlapConfig would have them.
+
+    Megatron-Core's own default batches their sends; it takes one or the other, never both.
+    """
+    settings = layout.settings
+    unsaid = settings.overlap_p2p_comm is None and settings.batch_p2p_comm is None
+    if unsaid and layout.interleaved and layout.chunks_per_rank > 1:
+        return replace(settings, overlap_p2p_comm=True, batch_p2p_comm=False)
+    return settings
+
+
+def switches(settings: Settings) -> dict[str, Any]:
+    """Every switch that is not at its default, tuples as lists."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.changed().items()}
+
+
+def unspeakable(layout: Layout) -> dict[str, Any]:
+    """Switches that no Bridge field holds: an emitted file says them to ``check`` alone."""
+    return {name: value for name, value in switches(layout.settings).items() if not spelled(name).section}
+
+
+def says_mtp(problem: Problem) -> bool:
+    """True if the number of MTP layers is to be written: the model has some, or somebody said how many."""
+    return bool(problem.model.mtp_num_layers) or "mtp_num_layers" in problem.origins
 
 
 def bridge_fields(problem: Problem, layout: Layout) -> list[tuple[str, Any]]:
@@ -46,7 +96,7 @@ def bridge_fields(problem: Problem, layout: Layout) -> list[tuple[str, Any]]:
         ("model.recompute_method", x.recompute.method),
         ("model.recompute_num_layers", x.recompute.num_layers),
     ]
-    if x.recompute.granularity == "selective":
+    if x.recompute.modules:
         out.append(("model.recompute_modules", list(x.recompute.modules)))
     out += [
         ("train.micro_batch_size", x.micro_batch_size),
@@ -58,14 +108,11 @@ def bridge_fields(problem: Problem, layout: Layout) -> list[tuple[str, Any]]:
     ]
     if problem.model.is_moe:
         out.append(("model.moe_token_dispatcher_type", x.settings.moe_token_dispatcher_type))
-    if problem.model.mtp_layers or problem.origin("mtp_num_layers").kind != "catalog":
+    if says_mtp(problem):
         out.append(("model.mtp_num_layers", problem.model.mtp_num_layers))
-    if x.interleaved:  # the interleaved schedule takes overlapped sends or batched ones, not both
-        out += [("comm_overlap.overlap_p2p_comm", True), ("comm_overlap.batch_p2p_comm", False)]
-    written = {path for path, _ in out} | {"ddp.use_distributed_optimizer"}
-    for name, value in x.settings.changed().items():
-        spelling = spelling_of(name)
-        assert spelling is not None
+    written = {path for path, _ in out}
+    for name, value in switches(emitted_settings(layout)).items():
+        spelling = spelled(name)
         if spelling.section and spelling.path not in written:
-            out.append((spelling.path, list(value) if isinstance(value, tuple) else value))
+            out.append((spelling.path, 1 + value if spelling.kind == "version 2" else value))
     return out

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from cli.emit.recipes import recipe_of
 from constraints.layout import Layout
 from constraints.problem import Problem
 
-__all__ = ["environment", "launch_line", "nodes"]
-
-RECIPE = "YOUR_RECIPE"
+__all__ = ["launch_line", "launcher", "nodes", "partial_node_note"]
 
 
 def nodes(problem: Problem, layout: Layout) -> tuple[int, int]:
@@ -20,20 +19,34 @@ def environment(problem: Problem, layout: Layout) -> dict[str, str]:
     """Environment variables that the layout needs.
 
     Before Blackwell, tensor and context parallelism overlap correctly only with one hardware queue
-    (NVIDIA/Megatron-LM@d98e8a6 ``megatron/training/arguments.py::validate_args``).
+    (NVIDIA/Megatron-LM@d98e8a6 ``megatron/training/arguments.py::validate_args``). Megatron FSDP wants more than one.
     """
     old = problem.gpu.architecture in ("volta", "turing", "ampere", "ada", "hopper")
-    if old and (layout.tp > 1 or layout.cp > 1) and not layout.settings.use_megatron_fsdp:
+    fsdp = layout.settings.use_megatron_fsdp or layout.settings.use_megatron_fsdp_v2
+    if old and (layout.tp > 1 or layout.cp > 1) and not fsdp:
         return {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
     return {}
 
 
-def launch_line(problem: Problem, layout: Layout) -> str:
-    """The line to run on every node, up to where the overrides follow."""
+def launcher(problem: Problem, layout: Layout) -> str:
+    """``python -m torch.distributed.run`` with what every node passes to it; the shell knows its rank and the first node.
+
+    Nodes get their ranks from ``NODE_RANK`` and not from a rendezvous: ranks decide which GPUs share a group.
+    """
     count, per_node = nodes(problem, layout)
     variables = "".join(f"{name}={value} " for name, value in environment(problem, layout).items())
-    several = f"--nnodes={count} " if count > 1 else ""
-    return (
-        f"{variables}python -m torch.distributed.run {several}--nproc_per_node={per_node} "
-        f"scripts/training/run_recipe.py --recipe {RECIPE}"
-    )
+    several = f"--nnodes={count} --node_rank=$NODE_RANK --master_addr=$MASTER_ADDR " if count > 1 else ""
+    return f"{variables}python -m torch.distributed.run {several}--nproc_per_node={per_node}"
+
+
+def launch_line(problem: Problem, layout: Layout) -> str:
+    """The line to run on every node, up to where the overrides follow."""
+    recipe = recipe_of(problem.model.name, problem.task)
+    return f"{launcher(problem, layout)} scripts/training/run_recipe.py --recipe {recipe}"
+
+
+def partial_node_note(problem: Problem, layout: Layout) -> list[str]:
+    """What to do differently on a last node that is only partly used; nothing if there is none."""
+    count, per_node = nodes(problem, layout)
+    rest = layout.gpus % per_node
+    return [f"the last of {count} nodes runs {rest} processes: start it with --nproc_per_node={rest}"] if rest else []

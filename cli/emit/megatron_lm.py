@@ -5,64 +5,108 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from cli.emit.launch import environment, nodes
+from cli.emit.fields import says_mtp, spelled, switches, title
+from cli.emit.launch import launcher, partial_node_note
+from cli.read.files import MARK
 from constraints.layout import Layout
+from constraints.precision_names import FP8_RECIPES
 from constraints.problem import Problem
-from constraints.spelling import SPELLINGS, spelling_of
+from constraints.spelling import SPELLINGS
 
 __all__ = ["emit"]
 
 
 def emit(problem: Problem, layout: Layout) -> str:
-    """A shell command for ``pretrain_gpt.py``: only what the layout decides; the model's own flags go with it."""
-    count, per_node = nodes(problem, layout)
-    variables = "".join(f"{name}={value} " for name, value in environment(problem, layout).items())
-    several = f"--nnodes={count} " if count > 1 else ""
-    head = f"{variables}torchrun {several}--nproc_per_node={per_node} pretrain_gpt.py"
-    title = f"# {problem.model.name} on {layout.gpus} x {problem.gpu.name}, written by meshwright"
-    return title + "\n" + " \\\n  ".join([head, *_flags(problem, layout)]) + "\n"
+    """A shell command for ``pretrain_gpt.py``: only what the layout decides; the model's own flags go with it.
+
+    What Megatron-LM has no flag for stands in a comment that ``check`` reads.
+    """
+    flags, unsaid = _flags(problem, layout)
+    notes = [title(problem, layout), *partial_node_note(problem, layout)]
+    lines = [*(f"# {note}" for note in notes), *(f"{MARK}{word}" for word in unsaid)]
+    head = f"{launcher(problem, layout)} pretrain_gpt.py"
+    return "\n".join([*lines, " \\\n  ".join([head, *flags])]) + "\n"
 
 
-def _flags(problem: Problem, layout: Layout) -> list[str]:
+def _flags(problem: Problem, layout: Layout) -> tuple[list[str], list[str]]:
+    """(flags, words that no flag says), in the order of the table of words."""
+    values = _values(problem, layout)
+    order = {spelling.name: place for place, spelling in enumerate(SPELLINGS)}
+    flags, unsaid = [f"--seq-length {problem.seq_length}", *_precision(problem.precision)], []
+    if problem.model.mtp_num_layers:
+        flags.append(f"--mtp-num-layers {problem.model.mtp_num_layers}")
+    elif says_mtp(problem):
+        unsaid.append("mtp_num_layers=null")
+    for name in sorted(values, key=lambda name: order[name]):
+        if values[name] is not None:
+            flag = _flag(name, values[name])
+            (flags if flag else unsaid).append(flag or shlex.quote(f"{name}={_word(values[name])}"))
+    return flags, unsaid
+
+
+def _values(problem: Problem, layout: Layout) -> dict[str, Any]:
     x, split = layout, layout.split
     values: dict[str, Any] = {
         "tp": x.tp,
         "pp": x.pp,
-        "vpp": x.vpp if split.layout is None else None,  # a layout string says it; Megatron-LM takes one of the two
+        "vpp": x.vpp,
         "cp": x.cp,
         "ep": x.ep,
         "etp": x.etp,
-        "sp": x.sequence_parallel,
+        "sp": x.sequence_parallel or None,
         "mbs": x.micro_batch_size,
         "gbs": x.global_batch_size,
         "layout": split.layout,
         "first": split.first,
         "last": split.last,
-        "account_for_embedding": split.account_for_embedding,
-        "account_for_loss": split.account_for_loss,
+        "account_for_embedding": split.account_for_embedding or None,
+        "account_for_loss": split.account_for_loss or None,
         "recompute_granularity": x.recompute.granularity,
         "recompute_method": x.recompute.method,
         "recompute_num_layers": x.recompute.num_layers,
-        "recompute_modules": x.recompute.modules,
+        "recompute_modules": list(x.recompute.modules) or None,
+        **switches(x.settings),
         "use_distributed_optimizer": x.settings.use_distributed_optimizer,
     }
     if problem.model.is_moe:
         values["moe_token_dispatcher_type"] = x.settings.moe_token_dispatcher_type
-    values |= {name: value for name, value in x.settings.changed().items() if name != "use_distributed_optimizer"}
-    order = {spelling.name: place for place, spelling in enumerate(SPELLINGS)}
-    flags = [f"--seq-length {problem.seq_length}"]
-    for name in sorted(values, key=lambda name: order[name]):
-        flags += _flag(name, values[name])
-    return flags
+    if split.layout is not None and x.vpp != 1:
+        del values["vpp"]  # the layout string says it, and Megatron-LM takes one of the two
+    if x.settings.cpu_offloading and x.settings.cpu_offloading_num_layers > 0:
+        del values["cpu_offloading"]  # the number of layers switches it on
+    else:
+        values.pop("cpu_offloading_num_layers", None)
+    return values
 
 
-def _flag(name: str, value: Any) -> list[str]:
-    spelling = spelling_of(name)
-    assert spelling is not None
-    if value is None or value is False or value == () or not spelling.flag:
-        return []
+def _flag(name: str, value: Any) -> str | None:
+    """The flag that says exactly this, or ``None`` if there is none."""
+    spelling = spelled(name)
+    if value is False:
+        return spelling.unflag or None
+    if (name, value) == ("vpp", 1):
+        return None  # Megatron-LM reads it as "not interleaved"
+    if not spelling.flag:
+        return None
     if value is True:
-        return [spelling.flag]
-    if isinstance(value, tuple):
-        return [" ".join([spelling.flag, *(shlex.quote(str(item)) for item in value)])]
-    return [f"{spelling.flag} {shlex.quote(str(value))}"]
+        return f"{spelling.flag} 2" if spelling.kind == "version 2" else spelling.flag
+    items = value if isinstance(value, list) else [value]
+    return " ".join([spelling.flag, *(shlex.quote(str(item)) for item in items)])
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "[" + ",".join(str(item) for item in value) + "]" if isinstance(value, list) else str(value)
+
+
+def _precision(precision: str) -> list[str]:
+    """Megatron-LM's flags for a precision; mxfp8 is e4m3 throughout, the other fp8 recipes are hybrid."""
+    if precision == "fp16":
+        return ["--fp16"]
+    if precision == "nvfp4":
+        return ["--bf16", "--fp4-format e2m1"]
+    if precision in FP8_RECIPES:
+        kind = "e4m3" if precision == "fp8_mx" else "hybrid"
+        return ["--bf16", f"--fp8-format {kind}", f"--fp8-recipe {FP8_RECIPES[precision]}"]
+    return ["--bf16"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from cli.emit.fields import says_mtp, spelled, switches, title
 from constraints.layout import Layout
 from constraints.problem import Problem
-from constraints.spelling import spelling_of
 
 __all__ = ["emit"]
 
@@ -15,11 +15,11 @@ def emit(problem: Problem, layout: Layout) -> str:
     """The layout as YAML, a comment naming what it is for on top."""
     import yaml
 
-    title = f"# {problem.model.name} on {layout.gpus} x {problem.gpu.name}, sequence length {problem.seq_length}\n"
-    return title + yaml.safe_dump(_mapping(layout), sort_keys=False, default_flow_style=None, width=110)
+    text: str = yaml.safe_dump(_mapping(problem, layout), sort_keys=False, width=110)
+    return f"# {title(problem, layout)}\n{text}"
 
 
-def _mapping(layout: Layout) -> dict[str, Any]:
+def _mapping(problem: Problem, layout: Layout) -> dict[str, Any]:
     x, split = layout, layout.split
     values: dict[str, Any] = {
         **{name: getattr(x, name) for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "edp")},
@@ -35,12 +35,16 @@ def _mapping(layout: Layout) -> dict[str, Any]:
         "recompute_method": x.recompute.method,
         "recompute_num_layers": x.recompute.num_layers,
         "recompute_modules": list(x.recompute.modules) or None,
-        **{name: list(v) if isinstance(v, tuple) else v for name, v in x.settings.changed().items()},
+        **switches(x.settings),
     }
-    out = {}
-    for name, value in values.items():
-        spelling = spelling_of(name)
-        assert spelling is not None
-        if value is not None or name == "vpp":
-            out[spelling.field if name != "dataset_seq_length" else name] = value
+    out = {_key(name): value for name, value in values.items() if value is not None or name == "vpp"}
+    out |= {"seq_length": problem.seq_length, "precision": problem.precision}
+    if says_mtp(problem):
+        out["mtp_num_layers"] = problem.model.mtp_num_layers
     return out
+
+
+def _key(name: str) -> str:
+    """Megatron's name, where it is not another word's too."""
+    spelling = spelled(name)
+    return name if name in ("dataset_seq_length", "use_megatron_fsdp_v2") else spelling.field

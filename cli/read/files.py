@@ -20,7 +20,7 @@ MARK = "# meshwright: "
 """Before words that an emitted file says for ``check`` alone, because the program it is for has no word for them."""
 
 LONGEST_LINE = 20_000
-_ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([A-Za-z_.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
+_ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([\w.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
 
 WHOLE = ("recompute", "memory", "time", "communication")
 """Keys whose value is a mapping and yet one word; any other mapping is a section, as in Bridge's own files."""
@@ -100,6 +100,8 @@ def _take_report(data: Mapping[str, Any], path: str, found: Words) -> None:
 def _take_python(text: str, path: str, found: Words) -> None:
     """Assignments of literals to a Bridge configuration, as ``--format bridge-python`` writes them."""
     for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith(MARK):
+            take_line(shlex.split(line.removeprefix(MARK)), Origin("file", f"{path}:{number}"), found)
         matched = _ASSIGNMENT.match(line)
         if matched is None or len(line) > LONGEST_LINE:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from constraints.errors import LayoutError
+from constraints.errors import LayoutError, elsewhere
 from constraints.problem import Origin
 from constraints.spelling import flag_of, spelling_of
 
@@ -28,7 +28,8 @@ class Words:
     def add(self, key: str, value: Any, origin: Origin) -> None:
         """Keep ``key``; raises :class:`~constraints.errors.LayoutError` if another place gives it differently."""
         if key in self.raw and self.raw[key] != value:
-            raise LayoutError(key, value, origin, f"is also given as {self.raw[key]} ({self.origins[key]})")
+            message = f"is also given as {self.raw[key]}{elsewhere(self.origins[key], origin)}"
+            raise LayoutError(key, value, origin, message)
         self.raw[key] = value
         self.origins[key] = origin
 

@@ -111,7 +111,7 @@ class Capacity(Rule):
         *("micro_batch_size", "num_microbatches", "recompute"),
     )
     reads = ("budget_bytes",)
-    example = "llama-3.1-405b on 8 GPUs: weights, gradients and optimizer alone are six times an H100"
+    example = "llama-3.1-405b on 8 GPUs: weights, gradients and optimizer alone are ten times an H100"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
         report = memory_report(problem, layout)

@@ -24,12 +24,13 @@ from models_catalog.huggingface.latent import LATENT
 from models_catalog.huggingface.older import OLDER
 from models_catalog.huggingface.reader import Config, Reader
 from models_catalog.huggingface.shared import Values
+from models_catalog.huggingface.stepfun import STEPFUN
 from models_catalog.huggingface.wrappers import language_part
 from models_catalog.schema import ModelSpec
 
 __all__ = ["MODEL_TYPES", "model_from_hf"]
 
-_FAMILIES: dict[str, Callable[[Reader], Values]] = DENSE | GEMMA | OLDER | EXPERTS | LATENT | HYBRID
+_FAMILIES: dict[str, Callable[[Reader], Values]] = DENSE | GEMMA | OLDER | EXPERTS | LATENT | HYBRID | STEPFUN
 
 MODEL_TYPES = tuple(sorted(_FAMILIES))
 """The ``model_type`` values of language models that are read; models that wrap one are read by it."""

@@ -158,7 +158,8 @@ def _llama4(r: Reader) -> Values:
     named = r.integers("moe_layers")
     if named is not None and any(i >= layers for i in named):
         r.refuse("moe_layers", f"names layer {max(named)}, the model has {layers}, counted from 0")
-    sparse = [(i + 1) % step == 0 if named is None else i in named for i in range(layers)]
+    chosen = set(named or ())
+    sparse = [(i + 1) % step == 0 if named is None else i in chosen for i in range(layers)]
     rope = r.integers("no_rope_layers", layers) if r.config.get("no_rope_layers") else None
     every = r.integer("no_rope_layer_interval", default=4) or 4
     chunked = [bool(rope[i]) if rope else bool((i + 1) % every) for i in range(layers)]

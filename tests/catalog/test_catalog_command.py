@@ -122,6 +122,11 @@ def test_an_unknown_family_has_suggestions() -> None:
         run("models", "--family", "lama3")
 
 
+def test_a_name_and_a_filter_do_not_go_together() -> None:
+    result = CliRunner().invoke(cli, ["catalog", "models", "qwen3-8b", "--moe"])
+    assert result.exit_code == 2 and "--moe" in result.stderr
+
+
 # One entry
 
 
@@ -291,3 +296,18 @@ def test_the_list_loads_neither_solver_nor_validator_nor_yaml() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stderr.strip() == "[]"
     assert "llama-3.1-70b" in done.stdout
+
+
+@pytest.mark.heavy
+def test_the_list_costs_less_than_half_as_much_again_as_three_imports() -> None:
+    listing = [sys.executable, "-m", "cli.main", "catalog", "models"]
+    imports = [sys.executable, "-c", "import yaml, pydantic, click"]
+    costs = {tuple(words): min(_cpu_seconds(words) for _ in range(7)) for words in (listing, imports)}
+    assert costs[tuple(listing)] < 1.5 * costs[tuple(imports)]
+
+
+def _cpu_seconds(words: list[str]) -> float:
+    before = os.times()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system

@@ -34,6 +34,7 @@ PUBLISHED = {
     "deepseek-v2": 235_741_434_880,
     "deepseek-v2-lite": 15_706_484_224,
     "deepseek-v3": 671_026_419_200,
+    "deepseek-v4-flash": 284_300_000_000,
     "ernie-4.5-21b-a3b": 21_825_437_888,
     "exaone-4.0-32b": 32_003_200_000,
     "falcon-40b": 41_303_293_952,
@@ -71,6 +72,7 @@ PUBLISHED = {
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-8b": 8_190_735_360,
     "starcoder2-15b": 15_957_889_024,
+    "step-3.5-flash": 196_810_000_000,
 }
 """Parameters as the hub counts them or the model's card says, MTP layers left out."""
 
@@ -190,6 +192,12 @@ WRONG = [
         "text_config.num_hidden_layers",
         "missing",
     ),
+    ("deepseek-v4-flash", {"compress_ratios": [0] * 42}, "compress_ratios", "42 entries, the model has 43"),
+    ("deepseek-v4-flash", {"compress_ratios": ...}, "compress_ratios", "missing, and so is layer_types"),
+    ("deepseek-v4-flash", {"qk_rope_head_dim": 512}, "qk_rope_head_dim", "part of head_dim"),
+    ("step-3.5-flash", {"moe_layers_enum": "3,4,45"}, "moe_layers_enum", "names layer 45"),
+    ("step-3.5-flash", {"moe_layers_enum": "3-44"}, "moe_layers_enum", "commas"),
+    ("step-3.5-flash", {"layer_types": ["full_attention"] * 46}, "layer_types", "46 entries"),
     ("gemma-3-4b", {"text_config": {"model_type": "gemma9"}}, "text_config.model_type", "'gemma9'"),
 ]
 
@@ -258,6 +266,19 @@ def test_null_is_not_set(key: str) -> None:
 )
 def test_defaults_and_patterns(name: str, changes: dict[str, Any], field: str, value: object) -> None:
     assert getattr(changed(name, **changes), field) == value
+
+
+def test_layers_with_a_window_may_have_heads_of_their_own() -> None:
+    model = changed("step-3.5-flash")
+    assert [(shape.heads, count) for shape, count in model.attention_shapes] == [(64, 12), (96, 33)]
+    assert model.mtp_kinds[0].feedforward == "dense"
+
+
+def test_words_for_compression_mean_what_the_ratios_mean() -> None:
+    words = {0: "sliding_attention", 4: "compressed_sparse_attention", 128: "heavily_compressed_attention"}
+    ratios = config("deepseek-v4-flash")["compress_ratios"][:43]
+    spelled = changed("deepseek-v4-flash", compress_ratios=..., layer_types=[words[ratio] for ratio in ratios])
+    assert spelled == changed("deepseek-v4-flash")
 
 
 def test_words_for_layers_mean_what_the_pattern_means() -> None:

@@ -45,7 +45,7 @@ BROKEN: list[Case] = [
         "group-routing-runtime",
         moe(num_moe_experts=8, moe_router_topk=4, moe_router_num_groups=8, moe_router_group_topk=2),
         {},
-        ("8 experts in 8 groups are 1", "4 // 2 = 2"),
+        ("8 experts in 8 groups are 1", "floor(4 / 2) = 2"),
     ),
     ("group-routing-runtime", moe(moe_router_topk_limited_devices=4), {"ep": 2}, ("4 of 2 groups", "ep=2")),
     ("expert-bias", moe(moe_router_enable_expert_bias=True), {}, ("moe_router_score_function=softmax", "sigmoid")),
