@@ -72,12 +72,18 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
     if not found.raw:
         raise RequestError("layout", None, Origin("request", "layout"), "is missing: give words such as tp=8, or @FILE")
     fine = verdict.legal and verdict.fits
+    nearest = None
+    if not fine:
+        from solver.nearest import nearest_legal  # half a second of ortools, which a legal layout does not pay
+
+        nearest = nearest_legal(verdict)
     if format_ == "json":
-        text = json.dumps(verdict.to_mapping(relief=True), indent=1)
+        mapping = verdict.to_mapping(relief=True) | {"nearest": nearest.to_mapping() if nearest else None}
+        text = json.dumps(mapping, indent=1)
     else:
         from cli.text.judged import judged_text
 
-        text = judged_text(verdict)
+        text = judged_text(verdict, nearest)
     deliver(text, output)
     return 0 if fine else 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cli.text.bars import memory_bars
@@ -9,10 +11,13 @@ from cli.text.page import Page
 from cli.text.solved import one_line, seconds
 from solver.verdict import Verdict
 
+if TYPE_CHECKING:  # it imports ortools
+    from solver.nearest import Nearest
+
 __all__ = ["judged_text"]
 
 
-def judged_text(verdict: Verdict, width: int | None = None) -> str:
+def judged_text(verdict: Verdict, nearest: Nearest | None = None, width: int | None = None) -> str:
     """The whole verdict as text."""
     page = Page(width)
     problem, answer = verdict.problem, verdict.answer
@@ -42,6 +47,13 @@ def judged_text(verdict: Verdict, width: int | None = None) -> str:
             total = seconds(sum(answer.communication_ns.values()))
             page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
         memory_bars(page, answer.memory, answer.relief)
+    if nearest is not None:
+        page.line()
+        page.entry("nearest", click.style(one_line(nearest.answer), fg="green", bold=True))
+        page.entry("", f"changed: {', '.join(nearest.words)}; memory {nearest.answer.memory.verdict}")
+    elif not (verdict.legal and verdict.fits):
+        page.line()
+        page.entry("nearest", "none was found near this one")
     if verdict.violations:
         page.line()
         page.entry("more", f"meshwright rules {verdict.violations[0].rule.id}")
