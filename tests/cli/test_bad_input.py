@@ -51,7 +51,7 @@ FLAGS = {
     "more than the whole optimizer": Bad([*ASK, "--offload-optimizer", "150%"], ["offload_optimizer", "100%"]),
     "offload that is no number": Bad([*ASK, "--offload-optimizer", "half"], ["offload_optimizer", "half"]),
     "unknown gradient type": Bad([*ASK, "--grad-dtype", "fp64"], ["grad_dtype", "fp32, bf16"]),
-    "unknown optimizer": Bad([*ASK, "--optimizer", "precision_aware"], ["did you mean precision-aware"]),
+    "misspelt optimizer": Bad([*ASK, "--optimizer", "precision_aware"], ["did you mean precision-aware"]),
     "unknown model": Bad(["solve", "llama-3.1-80b", "--gpus", "8", "--gpu", "h100"], ["llama-3.1-8", "MODEL"]),
     "unknown model without a likeness": Bad(
         ["solve", "zzz", "--gpus", "8", "--gpu", "h100"], ["model 'zzz'", "catalog"]
