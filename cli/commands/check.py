@@ -82,7 +82,7 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
 
         nearest = nearest_legal(verdict)
     if format_ == "json":
-        mapping = verdict.to_mapping() | {"nearest": nearest.to_mapping() if nearest else None}
+        mapping = verdict.to_mapping(relief=True) | {"nearest": nearest.to_mapping() if nearest else None}
         text = json.dumps(mapping, indent=1)
     else:
         from cli.text.judged import judged_text
