@@ -28,6 +28,10 @@ __all__ = ["measured_row"]
 SOURCES: dict[str, dict[str, Any]] = {
     # SimuMax v1.2 runs context parallelism as an all-to-all (its docs/b200 release notes)
     "simumax-b200": {"cp_comm_type": "a2a"},
+    # runs of Megatron Bridge's performance recipes, which reduce gradients in bf16 (perf_recipes/, 067f987)
+    "bridge-nemotron-nano": {"grad_reduce_in_fp32": False},
+    "bridge-qwen3-30b": {"grad_reduce_in_fp32": False},
+    "bridge-gptoss-120b": {"grad_reduce_in_fp32": False},
 }
 """What a source says once for all its rows."""
 
@@ -47,10 +51,12 @@ def measured_row(row: Row) -> Measured:
 
 def _run(row: Row) -> Measured:
     name = text(row, "model")
-    peak = text(row, "peak_alloc_GiB")
-    if not peak:
+    peak, ran_out = text(row, "peak_alloc_GiB"), text(row, "fits") == "0"
+    if not peak and not ran_out:
         raise Skipped("no measured peak")
     _decoder(name.split(":")[0], name)
+    if ":" in name:
+        raise Skipped("only the name of a test, no architecture")
     gpus = number(row, "num_gpus")
     if gpus is None:
         raise Skipped("unknown world size")
@@ -93,8 +99,14 @@ def _run(row: Row) -> Measured:
     first = 0 if text(row, "stage_or_rank").startswith("rank 0") else None
     last = layout.pp - 1 if text(row, "stage_or_rank").startswith("last") else first
     rank = int(stage[1]) if stage else last
-    resting = "not the peak" in text(row, "notes")
-    return Measured(name, text(row, "id"), problem, layout, rank, float(peak), text(row, "fits") == "0", resting)
+    measured, moment = float(peak) if peak else None, _moment(text(row, "notes"))
+    return Measured(name, text(row, "id"), problem, layout, rank, measured, ran_out, moment)
+
+
+def _moment(notes: str) -> str:
+    if "not the peak" in notes:
+        return "resting"
+    return "first" if re.search(r"after iter(ation)? 1\b", notes) else "peak"
 
 
 def _engine(overrides: str) -> tuple[int, int]:
