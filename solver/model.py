@@ -215,10 +215,11 @@ class Model:
     def interleaved(self) -> Condition:
         return self._interleaved
 
-    def at_most_held(self, formula: Callable[[Stage], Any], bound: int) -> None:
+    def at_most_held(self, formulas: Callable[[Stage], Iterable[Any]], bound: int) -> None:
         for shape, literal in self.shapes:
             for stage in shape.fullest:
-                self.at_most(formula(stage), bound, when=literal)
+                for quantity in formulas(stage):
+                    self.at_most(quantity, bound, when=literal)
 
     def on_slowest(self, formula: Callable[[Stage], Any]) -> list[tuple[Any, Condition]]:
         """(``formula(stage)``, condition) for every stage that may be the slowest, of every shape still allowed."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from constraints.arithmetic import Integers
 from constraints.layout import Layout
 from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes, margin_bytes
-from constraints.memory.stage import allocated_bytes, phases, static_components
+from constraints.memory.stage import peaks, phases, static_components
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.problem import GIB, Problem
@@ -124,10 +124,12 @@ class Capacity(Rule):
         if problem.allow_borderline:
             # low_bytes(allocated) <= budget, rearranged: floor(L A / 100) <= budget
             bound = problem.budget_bytes * 100 + 99
-            model.at_most_held(lambda stage: allocated_bytes(a, problem, x, stage) * LOW_PERCENT, bound)
+            model.at_most_held(lambda stage: [peak * LOW_PERCENT for peak in peaks(a, problem, x, stage)], bound)
         else:
             bound = problem.budget_bytes * 100
-            model.at_most_held(lambda stage: high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), bound)
+            model.at_most_held(
+                lambda stage: [high_bytes(a, problem, x, peak) for peak in peaks(a, problem, x, stage)], bound
+            )
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         report = memory_report(problem, layout)

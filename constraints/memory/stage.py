@@ -23,7 +23,7 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from models_catalog.schema import LayerKind
 
-__all__ = ["PHASES", "allocated_bytes", "phases", "static_components"]
+__all__ = ["PHASES", "allocated_bytes", "peaks", "phases", "static_components"]
 
 PHASES = ("forward", "backward", "step")
 
@@ -32,10 +32,24 @@ Parts = dict[str, Quantity]
 
 def allocated_bytes(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     """PyTorch's peak allocation on ``stage``, in bytes."""
-    total: Quantity = 0
-    for quantity in static_components(a, p, x, stage).values():
-        total = total + quantity
-    return total + a.maximum(*(_sum(parts) for parts in phases(a, p, x, stage).values()))
+    return a.maximum(*peaks(a, p, x, stage))
+
+
+def peaks(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> list[Quantity]:
+    """The quantities of which the largest is the peak: a bound on each is a bound on it, and needs no maximum."""
+    static = _sum(static_components(a, p, x, stage))
+    step = _step(a, p, x, stage)
+    kinds = tuple(kind for kind, _ in stage.layers)
+    passes = static + _live_activations(a, p, x, stage) + _busiest(a, p, x, kinds, stage.heads)
+    passes = passes + _gathered_units(a, p, x, stage)
+    return [passes] if isinstance(step, int) and step == 0 else [passes, static + step]
+
+
+@once
+def _busiest(a: Arithmetic, p: Problem, x: Degrees, kinds: tuple[LayerKind, ...], heads: int) -> Quantity:
+    """The largest transient of the forward and the backward pass; the activations in flight are the same in both."""
+    layers = (_layer_backward(a, p, x, kind) for kind in kinds)
+    return a.maximum(0, *layers, loss_forward_bytes(a, p, x, heads), loss_backward_bytes(a, p, x, heads))
 
 
 def static_components(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Parts:
