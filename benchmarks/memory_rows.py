@@ -194,6 +194,7 @@ def _golden(row: Row) -> Measured:
     settings = Settings(
         use_distributed_optimizer=truth(row, "dist_opt"),
         grad_reduce_in_fp32=precision != "fp16",
+        cross_entropy_loss_fusion="cross_entropy_loss_fusion" in case,
         cross_entropy_fusion_impl="native",
         attention_backend=_backend(row),
         hidden_dropout=0.0 if modern else 0.1,

@@ -31,10 +31,10 @@ def test_kinds_of_communicator_in_use(spec: ModelSpec, words: dict[str, Any], co
 
 @pytest.mark.parametrize(("segments", "fragmented"), [(True, 1.05), (False, 1.10)])
 def test_the_interval_by_hand(segments: bool, fragmented: float) -> None:
-    """40 GiB allocated by a dense model with four kinds of groups: 38.8 to 44.9 GiB, or 46.9 where memory fragments."""
+    """40 GiB allocated by a dense model with four kinds of groups: 36.8 to 44.9 GiB, or 46.9 where memory fragments."""
     asked = said(model(), tp=8, pp=2, cp=2, expandable_segments=segments)
     allocated = 40 * GIB
-    assert low_bytes(allocated) / GIB == pytest.approx(0.97 * 40)
+    assert low_bytes(allocated) / GIB == pytest.approx(0.92 * 40)
     assert device_bytes(asked[0], allocated, 4) / GIB == pytest.approx(1.04 * 40 + 0.8 + 4 * 0.4)
     high = high_bytes(INTEGERS, *asked, allocated) / 100
     assert high / GIB == pytest.approx(fragmented * 40 + 0.8 + 0.5 + 4 * 0.4)
