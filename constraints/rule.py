@@ -150,7 +150,7 @@ class Builder(Protocol):
 
     @property
     def interleaved(self) -> Any:
-        """The condition "``vpp`` is set"."""
+        """The condition "``vpp`` is set and ``pp`` is above 1"."""
 
     def remainder(self, dividend: Quantity, divisor: Quantity) -> Quantity:
         """``dividend mod divisor``."""

@@ -42,7 +42,7 @@ class PlainBuilder:
             sequence_shards=layout.sequence_shards,
             stage_gpus=layout.stage_gpus,
             recompute=layout.recompute,
-            batch_unit=layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.vpp is not None else 1),
+            batch_unit=layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.interleaved else 1),
         )
 
     def _require(self, truth: bool, when: Any = None) -> None:
