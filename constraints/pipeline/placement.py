@@ -46,7 +46,8 @@ def _deal(model: ModelSpec, pp: int, vpp: int) -> tuple[int, ...]:
     """
     common = Counter(model.layer_kinds).most_common(1)[0][0]
     layer = layer_flops(model, common)
-    tail = loss_flops(model) * (1 + model.mtp_layers) + model.mtp_layers * layer_flops(model, model.layer_kinds[-1])
+    deeper = loss_flops(model) + sum(layer_flops(model, kind) for kind in model.mtp_kinds)
+    tail = loss_flops(model) + model.mtp_layers * deeper
     floor = 1 if pp * vpp <= model.num_layers else 0
     work = [floor * vpp * layer] * pp
     work[-1] += tail
