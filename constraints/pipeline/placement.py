@@ -27,7 +27,7 @@ def place(model: ModelSpec, pp: int, vpp: int) -> tuple[Assignment, PipelineSpli
     >>> from models_catalog.schema import ModelSpec
     >>> tiny = ModelSpec("tiny", num_layers=7, hidden_size=64, num_attention_heads=2, vocab_size=64)
     >>> place(tiny, 2, 1)[0].text()
-    'Et*3|t*4L'
+    'Et*4|t*3L'
     """
     chunks = pp * vpp
     even = model.num_layers % chunks == 0
