@@ -45,7 +45,11 @@ def read_layout(raw: Mapping[str, Any], problem: Problem, origins: Mapping[str, 
     of the request or the model may stand there if they agree with the problem. Raises
     :class:`~constraints.errors.LayoutError` naming the word.
 
-    >>> # read_layout({"tp": "8", "model.pipeline_model_parallel_size": 4}, problem).layout.dp
+    >>> from models_catalog.loader import load_gpu, load_model
+    >>> machine = {"gpus": 64, "gpus_per_node": 8, "nvlink_domain": 8, "budget_bytes": 79 << 30}
+    >>> problem = Problem(load_model("llama-3.1-8b"), load_gpu("h100"), seq_length=8192, **machine)
+    >>> read_layout({"tp": "8", "model.pipeline_model_parallel_size": 4}, problem).layout.dp
+    2
     """
     words = WordValues(raw, origins or {})
     return read_values(words, asked_words(raw, words.origins) if words.asks else Asked(), problem)

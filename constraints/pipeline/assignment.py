@@ -62,10 +62,11 @@ class Assignment:
 
 
 def kinds_of(model: ModelSpec, chunk: Chunk) -> Counter[LayerKind]:
-    """How many layers of each kind ``chunk`` holds; an MTP layer counts as one of the model's last kind."""
+    """How many layers of each kind ``chunk`` holds, with those inside its MTP layers."""
     counts = Counter(model.layer_kinds[chunk.start : chunk.stop])
     if chunk.mtp:
-        counts[model.layer_kinds[-1]] += chunk.mtp
+        for kind in model.mtp_kinds:
+            counts[kind] += chunk.mtp
     return counts
 
 

@@ -216,6 +216,22 @@ def test_kinds_follow_the_layer_pattern_and_mtp_repeats_the_last_kind() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "kinds"),
+    [
+        ({"num_moe_experts": 8, "mtp_num_layers": 2, "mtp_dense": True}, {MOE: 4, DENSE: 2}),
+        (
+            {"num_moe_experts": 8, "hybrid_override_pattern": "*E*E/*E/*E", "mtp_num_layers": 2},
+            {LayerKind("attention", "none"): 4, LayerKind("none", "moe"): 4},
+        ),
+    ],
+)
+def test_an_mtp_layer_is_what_the_model_says(fields: dict[str, object], kinds: dict[LayerKind, int]) -> None:
+    spec = model(num_layers=4, **fields)
+    assignment = assignment_of(spec, 1, 1, PipelineSplit())
+    assert assignment is not None and kinds_of(spec, assignment.chunks[0]) == kinds
+
+
+@pytest.mark.parametrize(
     "layout", ["Ett|ttL", "Et*4|t*3L", "Et*4|t*4|L", "Ex|tL", "E(t|", "Et*9|L"], ids=lambda text: str(text)
 )
 def test_a_layout_that_does_not_come_out_is_no_assignment(layout: str) -> None:
