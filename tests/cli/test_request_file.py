@@ -24,6 +24,12 @@ global-batch-size: 1024
 precision: fp8_cs
 task: pretrain
 optimizer: distributed
+grad-dtype: bf16
+fsdp: true
+offload-optimizer: 25%
+routing-imbalance: 1.2
+expandable-segments: true
+packed: true
 objective: communication
 megatron: "0.20"
 pin:
