@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from constraints.arithmetic import Arithmetic, Quantity, once
 from constraints.layout import Recompute
-from constraints.memory import activations, optimizer, parameters
+from constraints.memory import activations, adapters, optimizer, parameters
 from constraints.memory.loss import loss_backward_bytes, loss_forward_bytes
 from constraints.memory.overhead import always_bytes
 from constraints.pipeline.profile import Stage
@@ -96,13 +96,18 @@ def _dense_sizes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> tupl
 def layer_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Parts:
     """What one stored layer of ``kind`` costs, dense parameters and routed experts over their own groups."""
     weights, others = _dense_sizes(a, p, x, kind)
-    dense = optimizer.training_bytes(a, p, weights, others, optimizer.dense_shards(a, p, x))
-    if kind.feedforward != "moe":
-        return dense
-    experts = optimizer.training_bytes(
-        a, p, parameters.expert_parameters(a, p, x, kind), 0, optimizer.expert_shards(a, p, x)
-    )
-    return {name: dense[name] + experts[name] for name in dense}
+    dense_shards, expert_shards = optimizer.dense_shards(a, p, x), optimizer.expert_shards(a, p, x)
+    parts = [optimizer.training_bytes(a, p, weights, others, dense_shards)]
+    if kind.feedforward == "moe":
+        experts = parameters.expert_parameters(a, p, x, kind)
+        parts.append(optimizer.training_bytes(a, p, experts, 0, expert_shards))
+    if not optimizer.trains_all(p):
+        parts.append(optimizer.adapter_bytes(a, p, adapters.dense_adapters(a, p, x, kind), dense_shards))
+        parts.append(optimizer.adapter_bytes(a, p, adapters.expert_adapters(a, p, x, kind), expert_shards))
+    total = parts[0]
+    for part in parts[1:]:
+        total = {name: total[name] + part[name] for name in total}
+    return total
 
 
 def _tables(p: Problem, stage: Stage) -> int:
