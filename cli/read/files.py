@@ -95,8 +95,8 @@ def _take_report(data: Mapping[str, Any], path: str, found: Words) -> None:
     take_mapping(layouts[0], found, path)
     request = data.get("request")
     items = request.items() if isinstance(request, dict) else ()
-    items = ((name, item) for name, item in items if isinstance(item, dict) and item.get("value") is not None)
-    values = {name: item["value"] for name, item in items if not str(item.get("origin")).startswith("catalog")}
+    said = [(name, item) for name, item in items if isinstance(item, dict) and item.get("value") is not None]
+    values = {name: item["value"] for name, item in said if not str(item.get("origin")).startswith("catalog")}
     found.asked = {name: values[name] for name in REPORTED if name in values}
     used, idle = layouts[0].get("gpus_used"), layouts[0].get("gpus_idle")
     found.asked["gpus"] = used if used and idle else values.get("gpus")
