@@ -49,7 +49,7 @@ def test_the_users_words_come_last() -> None:
 
 def test_every_broken_rule_is_found_in_one_pass() -> None:
     """28 heads in 7 groups, an odd width, a sequence of 8196 over tp=8; and a word that was not kept."""
-    spec = model(num_attention_heads=28, num_query_groups=7, ffn_hidden_size=1001)
+    spec = model(num_attention_heads=28, num_query_groups=7, kv_channels=128, ffn_hidden_size=1001)
     asked = problem(spec, seq_length=8196, pins=(TWO,))
     answer = layout(tp=8, sequence_parallel=True, global_batch_size=8)
     broken = {rule.id for rule in broken_rules(asked, answer, Stratum.LAW, Stratum.FRAMEWORK)}
