@@ -29,12 +29,11 @@ SWITCHES = tuple(f.name for f in fields(Settings))
 
 @dataclass(frozen=True)
 class Reading:
-    """A layout as understood: what was silently changed (as Bridge would), which words were given (by canonical name),
-    and where each decision came from (named as in :class:`~constraints.layout.Layout`)."""
+    """A layout as understood: what was silently changed (as Bridge would), and where each decision that was written down
+    came from (named as in :class:`~constraints.layout.Layout`)."""
 
     layout: Layout
     warnings: tuple[str, ...]
-    given: frozenset[str]
     origins: Mapping[str, Origin]
 
 
@@ -64,7 +63,7 @@ def read_values(words: WordValues, asked: Asked, problem: Problem) -> Reading:
         warnings.append(f"no layout decision, ignored: {', '.join(words.ignored[:6])}{more}")
     layout = _layout(words, problem, warnings)
     written = {ATTRIBUTES.get(name, name): words.origin(word) for name, word in words.words.items()}
-    return Reading(layout, tuple(warnings), frozenset(words.words), written)
+    return Reading(layout, tuple(warnings), written)
 
 
 def _agree(asked: Asked, problem: Problem) -> None:

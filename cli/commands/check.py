@@ -101,12 +101,12 @@ def _split(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
 
 def _take_layout(given: Given, found: Any) -> None:
     """Add the layout that the request file holds; the command line's words go before it."""
-    from cli.read.files import take_mapping
-    from cli.read.words import Words, take_line
-
     layout, origin = given.layout, given.layout_origin
     if layout is None:
         return
+    from cli.read.files import take_mapping
+    from cli.read.words import Words, take_line
+
     theirs = Words()
     if isinstance(layout, Mapping):
         take_mapping(layout, theirs, str(origin))

@@ -23,6 +23,8 @@ MARK = "# meshwright: "
 LONGEST_LINE = 20_000
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([\w.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
 
+_TORCH = re.compile(r"torch\.(\w+)")
+
 WHOLE = ("recompute", "memory", "time", "communication")
 """Keys whose value is a mapping and yet one word; any other mapping is a section, as in Bridge's own files."""
 
@@ -95,8 +97,8 @@ def _take_report(data: Mapping[str, Any], path: str, found: Words) -> None:
     take_mapping(layouts[0], found, path)
     request = data.get("request")
     items = request.items() if isinstance(request, dict) else ()
-    items = ((name, item) for name, item in items if isinstance(item, dict) and item.get("value") is not None)
-    values = {name: item["value"] for name, item in items if not str(item.get("origin")).startswith("catalog")}
+    said = [(name, item) for name, item in items if isinstance(item, dict) and item.get("value") is not None]
+    values = {name: item["value"] for name, item in said if not str(item.get("origin")).startswith("catalog")}
     found.asked = {name: values[name] for name in REPORTED if name in values}
     used, idle = layouts[0].get("gpus_used"), layouts[0].get("gpus_idle")
     found.asked["gpus"] = used if used and idle else values.get("gpus")
@@ -114,7 +116,8 @@ def _take_python(text: str, path: str, found: Words) -> None:
         if matched is None or len(line) > LONGEST_LINE:
             continue
         try:
-            value = ast.literal_eval(matched[2])
+            named = _TORCH.fullmatch(matched[2].strip())
+            value = named[1] if named else ast.literal_eval(matched[2])
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue  # an expression: somebody's own code
         found.add(matched[1], value, Origin("file", f"{path}:{number}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from constraints.arithmetic import Integers
+from constraints.arithmetic import Integers, Remembering
 from constraints.layout import Layout
 from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes, margin_bytes
 from constraints.memory.stage import peaks, phases, static_components
@@ -71,8 +71,9 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     if stages is None:
         return None
     fullest: dict[int, StageMemory] = {}
+    remembering = Remembering()
     for stage in stages:
-        memory = _stage_memory(problem, layout, stage)
+        memory = _stage_memory(remembering, problem, layout, stage)
         if stage.rank not in fullest or memory.allocated_bytes > fullest[stage.rank].allocated_bytes:
             fullest[stage.rank] = memory
     allocated = max(memory.allocated_bytes for memory in fullest.values())
@@ -88,9 +89,9 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     )
 
 
-def _stage_memory(problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
-    static = static_components(INTEGERS, problem, layout, stage)
-    moments = phases(INTEGERS, problem, layout, stage)
+def _stage_memory(a: Integers, problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
+    static = static_components(a, problem, layout, stage)
+    moments = phases(a, problem, layout, stage)
     phase = max(moments, key=lambda name: sum(moments[name].values()))
     parts = static | moments[phase]
     return StageMemory(stage.rank, parts, sum(parts.values()), sum(static.values()), phase)
