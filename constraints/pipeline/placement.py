@@ -12,7 +12,7 @@ from collections import Counter
 from functools import lru_cache
 
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import Assignment, from_sizes, simplest_split
+from constraints.pipeline.assignment import Assignment, from_sizes, segment_sizes, simplest_split
 from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = ["layer_flops", "loss_flops", "place"]
@@ -30,6 +30,8 @@ def place(model: ModelSpec, pp: int, vpp: int) -> tuple[Assignment, PipelineSpli
     'Et*4|t*3L'
     """
     chunks = pp * vpp
+    if segments := segment_sizes(model, chunks):
+        return None if vpp > 1 else (from_sizes(model, pp, segments), PipelineSplit())
     even = model.num_layers % chunks == 0
     sizes = (model.num_layers // chunks,) * chunks if even else _deal(model, pp, vpp)
     assignment = from_sizes(model, pp, sizes)
