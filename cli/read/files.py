@@ -23,6 +23,9 @@ MARK = "# meshwright: "
 LONGEST_LINE = 20_000
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([\w.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
 
+_COMMAND = re.compile(r"[^:{\[]*\b(?:python3?|torchrun|bash|sh)\s(?:.*\s)?\S+\.(?:py|sh)\b|\S+\.(?:py|sh)(?:\s|$)")
+"""A line that starts a Python or shell script: not a key with a colon, not JSON."""
+
 _TORCH = re.compile(r"torch\.(\w+)")
 
 WHOLE = ("recompute", "memory", "time", "communication")
@@ -124,11 +127,24 @@ def _take_python(text: str, path: str, found: Words) -> None:
 
 
 def _pasted_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin]]:
-    """Shell words of each logical line; comments go, and so does a launch command up to its script."""
+    """Shell words of each logical line, comments left out. Where a line starts a script, what follows it there counts and
+    the lines around it are the rest of somebody's shell script."""
+    lines = list(_logical_lines(text, path))
+    launches = any(_script(words) is not None for words, _, _ in lines)
+    for words, origin, marked in lines:
+        script = _script(words)
+        if script is not None:
+            yield words[script + 1 :], origin
+        elif marked or not launches:
+            yield [word for word in words if word != "export"], origin
+
+
+def _logical_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin, bool]]:
+    """(words, place, said to ``check`` alone) of each line, continuation lines joined."""
     pending, first = "", 1
     for number, line in enumerate([*text.splitlines(), ""], start=1):
-        if line.startswith(MARK):
-            line = line.removeprefix(MARK)
+        marked = line.startswith(MARK)
+        line = line.removeprefix(MARK)
         if not pending:
             first = number
         if line.rstrip().endswith("\\"):
@@ -141,19 +157,24 @@ def _pasted_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin]]:
             shown = (pending + line)[:60]
             raise LayoutError(shown, None, origin, f"cannot be split into words: {str(error).lower()}") from None
         pending = ""
-        scripts = [i for i, word in enumerate(words) if word.endswith((".py", ".sh"))]
-        words = words[scripts[-1] + 1 :] if scripts else [word for word in words if word != "export"]
-        if words:
-            yield words, origin
+        yield words, origin, marked
+
+
+def _script(words: list[str]) -> int | None:
+    """The place of the script that a command line starts."""
+    for ending in (".py", ".sh"):
+        for place, word in enumerate(words):
+            if word.endswith(ending) and not word.startswith("-") and "=" not in word:
+                return place
+    return None
 
 
 def _is_pasted(text: str) -> bool:
-    """True if the first line that says anything is an override, a flag, or a command."""
-    for line in text.splitlines():
-        line = line.strip()
-        if line and not line.startswith("#"):
-            first = line.split()[0]
-            command = first in ("torchrun", "python", "python3", "export", "srun") or first.endswith((".py", ".sh"))
-            flag = first.startswith("-") and first.lstrip("-") != ""
-            return command or flag or "=" in first.split(":")[0]
-    return False
+    """True if some line starts a script, or the first one that says anything is an override or a flag."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if any(len(line) <= LONGEST_LINE and _COMMAND.match(line) for line in lines):
+        return True
+    first = lines[0].split()[0] if lines else ""
+    flag = first.startswith("-") and first.lstrip("-") != ""
+    return flag or first == "export" or "=" in first.split(":")[0]
