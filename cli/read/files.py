@@ -20,11 +20,11 @@ __all__ = ["MARK", "take_file", "take_mapping"]
 MARK = "# meshwright: "
 """Before words that an emitted file says for ``check`` alone, because the program it is for has no word for them."""
 
-LONGEST_LINE = 20_000
+LONGEST_LINE = 100_000
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([\w.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
 
-_COMMAND = re.compile(r"[^:{\[]*\b(?:python3?|torchrun|bash|sh)\s(?:.*\s)?\S+\.(?:py|sh)\b|\S+\.(?:py|sh)(?:\s|$)")
-"""A line that starts a Python or shell script: not a key with a colon, not JSON."""
+LAUNCHERS = ("python", "python3", "torchrun", "bash", "sh")
+SCRIPTS = (".py", ".sh")
 
 _TORCH = re.compile(r"torch\.(\w+)")
 
@@ -151,6 +151,8 @@ def _logical_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin, bo
             pending += line.rstrip()[:-1] + " "
             continue
         origin = Origin("file", f"{path}:{first}")
+        if len(pending) + len(line) > LONGEST_LINE:
+            raise LayoutError("line", None, origin, f"is longer than {LONGEST_LINE} characters")
         try:
             words = shlex.split(pending + line, comments=True)
         except ValueError as error:
@@ -162,7 +164,7 @@ def _logical_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin, bo
 
 def _script(words: list[str]) -> int | None:
     """The place of the script that a command line starts."""
-    for ending in (".py", ".sh"):
+    for ending in SCRIPTS:
         for place, word in enumerate(words):
             if word.endswith(ending) and not word.startswith("-") and "=" not in word:
                 return place
@@ -173,8 +175,18 @@ def _is_pasted(text: str) -> bool:
     """True if some line starts a script, or the first one that says anything is an override or a flag."""
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
-    if any(len(line) <= LONGEST_LINE and _COMMAND.match(line) for line in lines):
+    if any(_starts_script(line) for line in lines):
         return True
     first = lines[0].split()[0] if lines else ""
     flag = first.startswith("-") and first.lstrip("-") != ""
     return flag or first == "export" or "=" in first.split(":")[0]
+
+
+def _starts_script(line: str) -> bool:
+    """True if the line runs a Python or shell script: itself, or through an interpreter among its first words."""
+    words = line.split()
+    if words[0].endswith(SCRIPTS):
+        return True
+    launched = next((place for place, word in enumerate(words) if word.rsplit("/", 1)[-1] in LAUNCHERS), None)
+    plain = not words[0].endswith(":") and words[0][0] not in "{["
+    return plain and launched is not None and any(word.endswith(SCRIPTS) for word in words[launched + 1 :])
