@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cli.read.words import Words, take_line
+from cli.read.words import LONGEST_LINE, Words, split_line, take_line
 from constraints.asked import asked_of
 from constraints.errors import LayoutError
 from constraints.problem import Origin
@@ -20,7 +19,6 @@ __all__ = ["MARK", "take_file", "take_mapping"]
 MARK = "# meshwright: "
 """Before words that an emitted file says for ``check`` alone, because the program it is for has no word for them."""
 
-LONGEST_LINE = 100_000
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([\w.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
 
 LAUNCHERS = ("python", "python3", "torchrun", "bash", "sh")
@@ -114,7 +112,8 @@ def _take_python(text: str, path: str, found: Words) -> None:
     """Assignments of literals to a Bridge configuration, as ``--format bridge-python`` writes them."""
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith(MARK):
-            take_line(shlex.split(line.removeprefix(MARK)), Origin("file", f"{path}:{number}"), found)
+            origin = Origin("file", f"{path}:{number}")
+            take_line(split_line(line.removeprefix(MARK), origin), origin, found)
         matched = _ASSIGNMENT.match(line)
         if matched is None or len(line) > LONGEST_LINE:
             continue
@@ -151,13 +150,7 @@ def _logical_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin, bo
             pending += line.rstrip()[:-1] + " "
             continue
         origin = Origin("file", f"{path}:{first}")
-        if len(pending) + len(line) > LONGEST_LINE:
-            raise LayoutError("line", None, origin, f"is longer than {LONGEST_LINE} characters")
-        try:
-            words = shlex.split(pending + line, comments=True)
-        except ValueError as error:
-            shown = (pending + line)[:60]
-            raise LayoutError(shown, None, origin, f"cannot be split into words: {str(error).lower()}") from None
+        words = split_line(pending + line, origin)
         pending = ""
         yield words, origin, marked
 
