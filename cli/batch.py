@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,7 +11,7 @@ from typing import Any, BinaryIO
 
 from cli.output import writer
 from cli.read.files import take_mapping
-from cli.read.words import Words, take_line
+from cli.read.words import Words, split_line, take_line
 from constraints.asked import asked_of
 from constraints.errors import MeshwrightError, RequestError
 from constraints.problem import Origin
@@ -180,11 +179,7 @@ def _take_layout(layout: Any, place: str, found: Words) -> None:
     if isinstance(layout, Mapping):
         take_mapping(layout, found, place)
     elif isinstance(layout, str) or (isinstance(layout, list) and all(isinstance(word, str) for word in layout)):
-        try:
-            words = shlex.split(layout) if isinstance(layout, str) else layout
-        except ValueError as error:
-            raise RequestError("layout", layout, origin, f"cannot be split into words: {str(error).lower()}") from None
-        take_line(words, origin, found)
+        take_line(split_line(layout, origin) if isinstance(layout, str) else layout, origin, found)
     elif layout is not None:
         raise RequestError("layout", layout, origin, "must be a mapping, a list of words, or one line of them")
 
