@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from constraints.layout import Recompute, Settings
+from constraints.timing.calibration import NEWEST_STACK, Calibration
 
 if TYPE_CHECKING:
     from constraints.rule import Rule
@@ -62,6 +63,8 @@ class Problem:
     relaxed: frozenset[str] = frozenset()
     allow_idle: bool = False
     allow_borderline: bool = False
+    stack: str = NEWEST_STACK
+    calibration: Calibration | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def origin(self, name: str) -> Origin:
