@@ -33,6 +33,7 @@ Row = dict[str, str]
 PERFORMANCE_ITEMS = ("pretrain_performance", "pretrain_weak_scaling")
 """Items of a verification card that measure speed; the others check that training converges, on tiny batches."""
 
+RECIPES = Path(__file__).parents[1] / "tests" / "data" / "recipes.csv"
 PAPERS_MODELS = Path(__file__).parent / "data" / "published_models.yaml"
 
 
@@ -162,7 +163,7 @@ def _run(row: Row, usual: _Usual) -> Run:
     layout = _layout(row, problem)
     if rate is None:
         rate = batch * seq / (step or 1.0) / gpus
-    source = section if "Container" in section or "NeMo" in section else _text(row, "provenance").split(";")[0]
+    source = _text(row, "source") or _text(row, "provenance")
     return Run(_text(row, "model"), source, problem, layout, rate, "natural routing" in note)
 
 
@@ -245,13 +246,23 @@ def _settings(row: Row, usual: _Usual) -> Settings:
         "moe_flex_dispatcher_backend": backend or None,
         "cuda_graph_impl": implementation or "none",
         "cuda_graph_modules": tuple(word for word in modules.split(";") if word),
-        "overlap_moe_expert_parallel_comm": "ep overlap on" in note,
+        "overlap_moe_expert_parallel_comm": "ep overlap on" in note or _overlaps_experts(_text(row, "matched_recipe")),
     }
     if "tokendrop" in note:
         values |= {"moe_expert_capacity_factor": 1.0, "moe_pad_expert_input_to_capacity": True}
     if _text(row, "fsdp") == "1":
         values |= {"use_megatron_fsdp": True, "data_parallel_sharding_strategy": "optim_grads_params"}
     return Settings(**values)
+
+
+@cache
+def _overlapping() -> frozenset[str]:
+    """Shipped recipes that overlap expert-parallel communication: no column of the tables says so."""
+    return frozenset(row["recipe"] for row in _rows(str(RECIPES)) if row["ovl_overlap_moe_expert_parallel_comm"] == "True")
+
+
+def _overlaps_experts(recipes: str) -> bool:
+    return any(name in _overlapping() for name in re.split(r"[;|, ]+", recipes) if name)
 
 
 def _layout(row: Row, problem: Problem) -> Layout:

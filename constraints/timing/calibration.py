@@ -17,7 +17,7 @@ __all__ = ["NEWEST_STACK", "STACKS", "Calibration", "Constant", "Evidence", "con
 
 HOME = Path(__file__).with_name("calibration.json")
 
-STACKS = ("24.01", "25.09", "26.06")
+STACKS = ("24.01", "25.09", "26.02", "26.06")
 """Software generations, by the NeMo container each begins with: what moved is the routed-row traffic and host time."""
 
 NEWEST_STACK = STACKS[-1]

@@ -84,6 +84,7 @@ _FAMILIES = {"ada": "ampere", "cdna3": "hopper", "cdna4": "blackwell"}
 """Architectures without constants of their own, by the family whose efficiencies are taken (an assumption, not a fit)."""
 
 _KINDS = {"bf16": "bf16", "fp16": "bf16", "nvfp4": "fp4", "fp8_cs": "fp8", "fp8_ds": "fp8"}
+_SYNCS = {"none": "rows.sync_ms", "partial": "rows.sync_partial_ms"}
 _CASTS = {"fp4": "cast.fp4", "fp8": "cast.tensor", "fp8_block": "cast.block"}
 
 
@@ -112,7 +113,7 @@ def _rates(
     attention = c.of(f"attention.{family}", "attention.hopper")
     if sinks:
         attention = attention * c["attention.sinks"]
-    elif narrow:
+    if narrow:
         attention = attention * c["attention.narrow"]
     short = 1 + c["attention.short_sequence"] / seq_length
     padded, plain, overlapped = path
@@ -131,7 +132,7 @@ def _rates(
         small_m=c["small_m"],
         cast_bytes=c[_CASTS[kind]] if kind in _CASTS else 0.0,
         row_passes=20 * passes * (c["rows.alltoall"] if plain else 1.0),
-        row_kernels_ps=PS_PER_MS * c["rows.kernels_ms"] * (host if graphs == "full" else 1.0),
+        row_kernels_ps=PS_PER_MS * (c["rows.kernels_ms"] + (0.0 if free else c[_SYNCS[graphs]])),
         host_attention_ps=PS_PER_MS * c["host.attention_ms"] * host,
         host_dense_ps=PS_PER_MS * c["host.dense_ms"] * host,
         host_moe_ps=PS_PER_MS * (c["host.moe_ms"] if graphs == "full" else moe_host) * host,

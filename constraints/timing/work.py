@@ -21,6 +21,13 @@ from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = ["Work", "attention_span", "expert_work", "head_work", "layer_work"]
 
+ATTENTION_TILE = 128
+"""Keys of one tile of a fused kernel: a window costs one tile more than it is wide."""
+
+STATE_PASSES, SCAN_CHUNK = 13, {"mamba": 128, "gdn": 64}
+"""The state of each chunk of tokens, fp32, is written or read 4 times forward and 9 backward (where it is computed again);
+chunks: ``chunk_size`` of ``MambaMixer``, and of flash-linear-attention."""
+
 FORWARD_SHARE = 1 / 3
 """Of the bytes that a block moves in both directions."""
 
@@ -70,7 +77,7 @@ def attention_span(model: ModelSpec, seq_length: int) -> float:
     """
     layers = [i for i, kind in enumerate(model.layer_kinds) if kind.mixer == "attention"] or [0]
     full = seq_length / 2
-    window = min(full, model.window_size or full)
+    window = min(full, (model.window_size or full) + ATTENTION_TILE)
     return sum(window if model.has_window(i) else full for i in layers) / len(layers)
 
 
@@ -120,8 +127,9 @@ def _mamba(r: Rates, p: Problem, tp: int, shards: int) -> dict[str, Work]:
     model, trained = p.model, p.task != "lora"
     h, heads = model.hidden_size, model.mamba_num_heads or 0
     inner, state = heads * (model.mamba_head_dim or 0), (model.mamba_num_groups or 0) * (model.mamba_state_dim or 0)
-    # scan: x, z, B, C, dt and the output, read and written in both directions
-    scan = moved(r, 16 * (2 * inner + 2 * state + heads) / tp)
+    # x, z, B, C, dt and the output, read and written in both directions, and the states of the chunks
+    chunk_states = 4 * STATE_PASSES * inner * (model.mamba_state_dim or 0) / SCAN_CHUNK["mamba"]
+    scan = moved(r, (16 * (2 * inner + 2 * state + heads) + chunk_states) / tp)
     return {
         "projections": gemm(r, (2 * inner + 2 * state + heads) / tp, h, trained=trained)
         + gemm(r, h, inner / tp, trained=trained),
@@ -135,7 +143,8 @@ def _delta_net(r: Rates, p: Problem, tp: int, shards: int) -> dict[str, Work]:
     h, values = model.hidden_size, model.linear_num_value_heads or 0
     key = (model.linear_num_key_heads or 0) * (model.linear_key_head_dim or 0)
     value = values * (model.linear_value_head_dim or 0)
-    scan = moved(r, 16 * (2 * key + 2 * value + 2 * values) / tp)
+    chunk_states = 4 * STATE_PASSES * value * (model.linear_key_head_dim or 0) / SCAN_CHUNK["gdn"]
+    scan = moved(r, (16 * (2 * key + 2 * value + 2 * values) + chunk_states) / tp)
     return {
         "projections": gemm(r, (2 * key + 2 * value + 2 * values) / tp, h, trained=trained)
         + gemm(r, h, value / tp, trained=trained),
