@@ -74,10 +74,9 @@ def _graphs(s: Settings, stack: str) -> str:
     return "partial" if s.cuda_graph_impl not in ("none", "") else "none"
 
 
-def _path(s: Settings) -> tuple[bool, bool, bool]:
-    """Padded to a capacity (static shapes), plain all-to-all, EP overlap asked for."""
-    padded = s.moe_expert_capacity_factor is not None and s.moe_pad_expert_input_to_capacity
-    return padded, s.moe_token_dispatcher_type != "flex", s.overlap_moe_expert_parallel_comm
+def _path(s: Settings) -> tuple[bool, bool]:
+    """Plain all-to-all, EP overlap asked for. Padding to a capacity is no path of its own: runs with it were no faster."""
+    return s.moe_token_dispatcher_type != "flex", s.overlap_moe_expert_parallel_comm
 
 
 _FAMILIES = {"ada": "ampere", "cdna3": "hopper", "cdna4": "blackwell"}
@@ -94,7 +93,7 @@ def _rates(
     precision: str,
     stack: str,
     graphs: str,
-    path: tuple[bool, bool, bool],
+    path: tuple[bool, bool],
     sinks: bool,
     narrow: bool,
     seq_length: int,
@@ -116,11 +115,11 @@ def _rates(
     if narrow:
         attention = attention * c["attention.narrow"]
     short = 1 + c["attention.short_sequence"] / seq_length
-    padded, plain, overlapped = path
-    free = graphs == "full" or padded
-    passes = c["rows.sync_free"] if free else c[f"rows.{stack}"]
-    host = c["host.graphed"] if graphs == "full" else 1.0
-    moe_host = c["host.moe_partial_ms"] if graphs == "partial" or padded else c["host.moe_ms"]
+    plain, overlapped = path
+    full = graphs == "full"
+    passes = c["rows.sync_free"] if full else c[f"rows.{stack}"]
+    host = c["host.graphed"] if full else 1.0
+    moe_host = c["host.moe_partial_ms"] if graphs == "partial" else c["host.moe_ms"]
     hidden = c["exposed.ep_overlap"] if overlapped else 1.0
     return Rates(
         gemm_ps=PS_PER_S * older / (peak * gemm * speed),
@@ -132,10 +131,10 @@ def _rates(
         small_m=c["small_m"],
         cast_bytes=c[_CASTS[kind]] if kind in _CASTS else 0.0,
         row_passes=20 * passes * (c["rows.alltoall"] if plain else 1.0),
-        row_kernels_ps=PS_PER_MS * (c["rows.kernels_ms"] + (0.0 if free else c[_SYNCS[graphs]])),
+        row_kernels_ps=PS_PER_MS * (c["rows.kernels_ms"] + (0.0 if full else c[_SYNCS[graphs]])),
         host_attention_ps=PS_PER_MS * c["host.attention_ms"] * host,
         host_dense_ps=PS_PER_MS * c["host.dense_ms"] * host,
-        host_moe_ps=PS_PER_MS * (c["host.moe_ms"] if graphs == "full" else moe_host) * host,
+        host_moe_ps=PS_PER_MS * moe_host * host,
         host_mamba_ps=PS_PER_MS * c["host.mamba_ms"] * host,
         exposed_tp=c["exposed.tp"],
         exposed_cp=c["exposed.cp"],
