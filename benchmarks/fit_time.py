@@ -49,7 +49,11 @@ class Trials(Remembering):
         return super().floor_div(a, b) if isinstance(a, int) and isinstance(b, int) else a / b
 
     def maximum(self, *terms: Any) -> Any:
-        return max(terms) if all(isinstance(term, int) for term in terms) else np.maximum.reduce(np.broadcast_arrays(*terms))
+        return (
+            max(terms)
+            if all(isinstance(term, int) for term in terms)
+            else np.maximum.reduce(np.broadcast_arrays(*terms))
+        )
 
 
 @dataclass(frozen=True)
@@ -191,14 +195,18 @@ def _p90(errors: Sequence[float]) -> float:
 
 
 @click.command()
-@click.option("--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of published runs; repeatable.")
+@click.option(
+    "--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of published runs; repeatable."
+)
 @click.option("--no-folds", is_flag=True, help="Fit only; no cross-validation.")
 @click.option("--regimes", is_flag=True, help="Leave whole regimes out, too.")
 @click.option("--write", is_flag=True, help="Write the constants into the package.")
 def main(paths: tuple[str, ...], no_folds: bool, regimes: bool, write: bool) -> None:
     """Fit the step-time constants and cross-validate them by model."""
     runs, skipped = read_runs(paths)
-    click.echo(f"{len(runs)} runs, {len({run.key for run in runs})} distinct layouts, {sum(skipped.values())} rows skipped")
+    click.echo(
+        f"{len(runs)} runs, {len({run.key for run in runs})} distinct layouts, {sum(skipped.values())} rows skipped"
+    )
     whole = fitted(runs)
     for constant in calibration.constants():
         if constant.width:

@@ -172,12 +172,17 @@ def _text(result: dict[str, Any]) -> str:
     if "regret" in result:
         found = result["regret"]
         lines.append(f"regret: median {found['median']:.1%}, mean {found['mean']:.1%}, {found['layouts']} layouts")
-        lines += [f"  {case['regret']:6.1%}  {case['name']}: {case['published']} -> {case['chosen']}" for case in found["worst"]]
+        lines += [
+            f"  {case['regret']:6.1%}  {case['name']}: {case['published']} -> {case['chosen']}"
+            for case in found["worst"]
+        ]
     return "\n".join(lines)
 
 
 @click.command()
-@click.option("--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of published runs; repeatable.")
+@click.option(
+    "--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of published runs; repeatable."
+)
 @click.option("--regret", is_flag=True, help="Also solve each row's request: minutes.")
 @click.option("--format", "format_", type=click.Choice(("text", "json")), default="text", show_default=True)
 def main(paths: tuple[str, ...], regret: bool, format_: str) -> None:

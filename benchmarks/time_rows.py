@@ -258,7 +258,9 @@ def _settings(row: Row, usual: _Usual) -> Settings:
 @cache
 def _overlapping() -> frozenset[str]:
     """Shipped recipes that overlap expert-parallel communication: no column of the tables says so."""
-    return frozenset(row["recipe"] for row in _rows(str(RECIPES)) if row["ovl_overlap_moe_expert_parallel_comm"] == "True")
+    return frozenset(
+        row["recipe"] for row in _rows(str(RECIPES)) if row["ovl_overlap_moe_expert_parallel_comm"] == "True"
+    )
 
 
 def _overlaps_experts(recipes: str) -> bool:

@@ -13,8 +13,14 @@ from typing import Any
 from constraints.arithmetic import Integers
 from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
-from constraints.problem import Problem
+from constraints.memory.overhead import high_bytes
+from constraints.memory.stage import allocated_bytes
+from constraints.pipeline.profile import Stage
+from constraints.problem import GIB, Problem
 from constraints.timing.communication import communication_ns
+from constraints.timing.floor import step_floor_ns
+from constraints.timing.pipeline import critical_hops
+from constraints.timing.step import assemble, stage_data_ns, stage_ns, stage_update_ns, step_time, whole_model_ns
 from solver.model import Model
 
 __all__ = ["OBJECTIVES", "TIE_BREAKS", "Objective", "layout_communication_ns", "tie_break_key"]
@@ -51,39 +57,130 @@ def layout_communication_ns(problem: Problem, layout: Layout) -> int:
     return slowest
 
 
+def _on_slowest(model: Model, formula: Callable[[Stage], Any], name: str) -> Any:
+    """The largest of ``formula`` over the stages: a variable that is at least as large, and no larger at an optimum."""
+    times = model.on_slowest(formula)
+    highest = max((time if isinstance(time, int) else time.high) for time, _ in times)
+    if highest == 0:
+        return 0
+    largest = model.arithmetic.range(0, highest, name)
+    for time, literal in times:
+        model.at_most(time, largest, when=literal)
+    return largest
+
+
+def _critical_hops(model: Model) -> Any:
+    """:func:`~constraints.timing.pipeline.critical_hops` of the chosen shape, as a variable that is at least as large."""
+    shapes = [(shape.pp, shape.vpp or 1, literal) for shape, literal in model.shapes]
+    count = model.x.num_microbatches
+    most = max(critical_hops(pp, vpp, count if isinstance(count, int) else count.high) for pp, vpp, _ in shapes)
+    if most == 0:
+        return 0
+    hops = model.arithmetic.range(0, most, "critical_hops")
+    for pp, vpp, literal in shapes:
+        if vpp > 1:
+            model.at_most(critical_hops(pp, vpp, 1), hops, when=literal)
+        elif pp > 1:
+            model.at_most(count * (2 * (pp - 1)) + 2 * pp * (pp - 2), hops * pp, when=literal)
+    return hops
+
+
+def _post_step_time(model: Model) -> Any:
+    a, x, problem = model.arithmetic, model.x, model.problem
+    total = whole_model_ns(a, problem, x)
+    slowest = _on_slowest(model, lambda stage: stage_ns(a, problem, x, stage), "slowest_ns")
+    model.at_most(total, a.mul(x.pp, slowest))  # implied: no pipeline is faster than an even one
+    parts = assemble(
+        a,
+        problem,
+        x,
+        chunks=x.vpp,
+        slowest=slowest,
+        total=total,
+        hops=_critical_hops(model),
+        data=_on_slowest(model, lambda stage: stage_data_ns(a, problem, x, stage), "data_ns"),
+        update=_on_slowest(model, lambda stage: stage_update_ns(a, problem, x, stage), "update_ns"),
+    )
+    step: Any = 0
+    for part in parts.values():
+        step = step + part
+    compared = _per_step(model, a.affine(step))
+    model.at_most(step_floor_ns(a, problem, x, x.vpp), compared)  # implied, and bounds early
+    return compared
+
+
 def _post_communication(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
-    times = model.on_slowest(lambda stage: communication_ns(a, problem, x, stage))
-    highest = max((time if isinstance(time, int) else time.high) for time, _ in times)
-    slowest = a.range(0, highest, "communication_ns")
-    for time, literal in times:
-        model.at_most(time, slowest, when=literal)
-    if problem.global_batch_size is not None:
-        return slowest
-    return a.floor_div(slowest, x.global_batch_size)
+    return _per_step(
+        model, _on_slowest(model, lambda stage: communication_ns(a, problem, x, stage), "communication_ns")
+    )
 
 
-def _measure_communication(problem: Problem, layout: Layout) -> int:
-    time = layout_communication_ns(problem, layout)
-    if problem.global_batch_size is not None:
+def _per_step(model: Model, time: Any) -> Any:
+    """Nanoseconds of a step, or, where the batch is free, of one sequence: what steps of different size compare by."""
+    if isinstance(time, int):
+        time = model.arithmetic.range(time, time, "time_ns")
+    if model.problem.global_batch_size is not None:
         return time
-    return time // layout.global_batch_size
+    return model.arithmetic.floor_div(time, model.x.global_batch_size)
 
 
-def _communication_unit(problem: Problem) -> str:
+def layout_step_ns(problem: Problem, layout: Layout) -> int:
+    """Nanoseconds of one optimizer step of a placed layout."""
+    return step_time(problem, layout).step_ns
+
+
+def _timed(name: str, post: Callable[[Model], Any], measure: Callable[[Problem, Layout], int]) -> Objective:
+    """An objective in nanoseconds per step, compared and printed per token where the batch is free."""
+
+    def compared(problem: Problem, layout: Layout) -> int:
+        time = measure(problem, layout)
+        return time if problem.global_batch_size is not None else time // layout.global_batch_size
+
+    def printed(problem: Problem, layout: Layout) -> float:
+        time = measure(problem, layout)
+        if problem.global_batch_size is not None:
+            return time / 1e9
+        return time / (layout.global_batch_size * problem.seq_length)
+
+    return Objective(name, _time_unit, post, compared, printed)
+
+
+def _time_unit(problem: Problem) -> str:
     return "seconds per step" if problem.global_batch_size is not None else "nanoseconds per token"
 
 
-def _seconds(problem: Problem, layout: Layout) -> float:
-    time = layout_communication_ns(problem, layout)
-    if problem.global_batch_size is not None:
-        return time / 1e9
-    return time / (layout.global_batch_size * problem.seq_length)
+def _post_memory(model: Model) -> Any:
+    a, x, problem = model.arithmetic, model.x, model.problem
+    formulas = [
+        (high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), literal)
+        for shape, literal in model.shapes
+        for stage in shape.fullest
+    ]
+    highest = max(size if isinstance(size, int) else size.high for size, _ in formulas)
+    fullest = a.range(0, highest, "fullest_bytes_100")
+    for size, literal in formulas:
+        model.at_most(size, fullest, when=literal)
+    return fullest
+
+
+def _layout_memory(problem: Problem, layout: Layout) -> int:
+    """100 times the high estimate of the fullest stage in bytes."""
+    stages = layout_stages(problem, layout)
+    assert stages is not None, "a layout that passed the rules places its layers"
+    a = Integers()
+    return max(high_bytes(a, problem, layout, allocated_bytes(a, problem, layout, stage)) for stage in stages)
 
 
 OBJECTIVES = {
-    "communication": Objective(
-        "communication", _communication_unit, _post_communication, _measure_communication, _seconds
+    "step-time": _timed("step-time", _post_step_time, layout_step_ns),
+    "communication": _timed("communication", _post_communication, layout_communication_ns),
+    "memory": Objective(
+        "memory",
+        lambda problem: "GiB on the fullest GPU, estimated high",
+        _post_memory,
+        _layout_memory,
+        lambda problem, layout: round(_layout_memory(problem, layout) / 100 / GIB, 3),
     ),
     "data-parallel": Objective(
         "data-parallel",

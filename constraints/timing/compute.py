@@ -19,7 +19,7 @@ from constraints.timing.rates import rates_of, whole
 from constraints.timing.work import Work, core_attention, expert_work, gemm, head_work, layer_work, moved
 from models_catalog.schema import LayerKind
 
-__all__ = ["attention_ns", "embedding_ns", "head_ns", "host_ns", "layer_ns", "mtp_ns"]
+__all__ = ["attention_ns", "dense_ns", "embedding_ns", "experts_ns", "head_ns", "host_ns", "layer_ns", "mtp_ns"]
 
 PS_PER_NS = 1000
 LONG_SEQUENCE = 1 << 20
@@ -38,19 +38,22 @@ def coefficient(p: Problem, ps: Any) -> Any:
     return whole(ps * scale(p) / PS_PER_NS)
 
 
-@once
 def layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
     """GEMMs, attention, bytes and casts of one layer, what is computed again included; no communication."""
-    per_token = a.choose(
-        x.recompute, lambda option: a.lookup(_per_token(kind, option), p, x.tp, x.sequence_parallel)
-    )
-    time = a.ceil_div(a.mul(tokens(a, p, x), per_token), scale(p))
-    time = time + a.lookup(_fixed(kind), p, x.tp, x.sequence_parallel)
-    return time + _experts_ns(a, p, x) if kind.feedforward == "moe" else time
+    dense = dense_ns(a, p, x, kind)
+    return dense + experts_ns(a, p, x) if kind.feedforward == "moe" else dense
 
 
 @once
-def _experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def dense_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    """One layer without its routed experts."""
+    per_token = a.choose(x.recompute, lambda option: a.lookup(_per_token(kind, option), p, x.tp, x.sequence_parallel))
+    time = a.ceil_div(a.mul(tokens(a, p, x), per_token), scale(p))
+    return time + a.lookup(_fixed(kind), p, x.tp, x.sequence_parallel)
+
+
+@once
+def experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """Routed experts: grouped GEMMs that lose with few rows per expert, and the traffic of routed rows."""
     r = rates_of(p)
     rows = a.mul(shard_tokens(a, p, x), x.etp) * p.model.moe_router_topk
@@ -74,7 +77,9 @@ def head_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 def embedding_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """The embedding's rows, gathered and their gradients scattered."""
-    return a.ceil_div(shard_tokens(a, p, x) * coefficient(p, moved(rates_of(p), 12 * p.model.hidden_size).both), scale(p))
+    return a.ceil_div(
+        shard_tokens(a, p, x) * coefficient(p, moved(rates_of(p), 12 * p.model.hidden_size).both), scale(p)
+    )
 
 
 def mtp_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:

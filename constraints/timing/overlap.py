@@ -25,7 +25,16 @@ from constraints.timing.rates import rates_of, whole
 from constraints.topology import fewest_together
 from models_catalog.schema import LayerKind
 
-__all__ = ["exposed_data_ns", "exposed_layer_ns", "exposed_tensor_ns", "sharded"]
+__all__ = [
+    "dispatch_ps",
+    "exposed_context_ns",
+    "exposed_data_ns",
+    "exposed_experts_ns",
+    "exposed_gathers_ns",
+    "exposed_layer_ns",
+    "exposed_tensor_ns",
+    "sharded",
+]
 
 PERMILLE = 1000
 HIDDEN_BEHIND_STEP = (4, 5)
@@ -41,28 +50,37 @@ def _share(a: Arithmetic, time: Quantity, share: Any) -> Quantity:
     return a.ceil_div(time * whole(PERMILLE * share), PERMILLE)
 
 
-@once
 def exposed_layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> dict[str, Quantity]:
     """Exposed nanoseconds of one layer and micro-batch, forward and backward, by group."""
-    r = rates_of(p)
-    out = {"tp": _share(a, tensor_collectives(a, p, x, kind), r.exposed_tp)}
+    out = {"tp": exposed_tensor_ns(a, p, x, kind)}
     if kind.mixer != "none":
-        raw = context_collectives(a, p, x)
-        shown = _share(a, raw, r.exposed_cp)
-        ring = p.settings.cp_comm_type in (None, "p2p") and kind.mixer == "attention"
-        out["cp"] = a.maximum(shown, raw - attention_ns(a, p, x)) if ring else shown
+        out["cp"] = exposed_context_ns(a, p, x)
     if kind.feedforward == "moe":
-        out["ep"] = _experts(a, p, x)
+        out["ep"] = exposed_experts_ns(a, p, x)
     return out
 
 
-def exposed_tensor_ns(a: Arithmetic, p: Problem, x: Degrees, calls: int) -> Quantity:
-    """Exposed time of ``calls`` gathers of the residual stream."""
+@once
+def exposed_tensor_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    """Gathers and scatters around the blocks of one layer."""
+    return _share(a, tensor_collectives(a, p, x, kind), rates_of(p).exposed_tp)
+
+
+@once
+def exposed_context_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Context parallelism of one layer; of a ring at least what outlasts the attention."""
+    raw = context_collectives(a, p, x)
+    shown = _share(a, raw, rates_of(p).exposed_cp)
+    return a.maximum(shown, raw - attention_ns(a, p, x)) if p.settings.cp_comm_type in (None, "p2p") else shown
+
+
+def exposed_gathers_ns(a: Arithmetic, p: Problem, x: Degrees, calls: int) -> Quantity:
+    """``calls`` gathers of the residual stream."""
     return _share(a, tensor_collective(a, p, x) * calls, rates_of(p).exposed_tp)
 
 
 @once
-def _experts(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def exposed_experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """Dispatch and combine, forward and backward; again where experts are recomputed."""
     calls = a.choose(x.recompute, lambda option: 6 if option.is_full or option.drops("moe") else 4)
     per_token = a.lookup(_dispatch, p, x.etp, x.ep)

@@ -107,7 +107,9 @@ def _rates(
         kind = "bf16"
     speed = c.of(f"gpu.{gpu.name}")
     older = c["older_stack"] if stack < "25.09" else 1.0
-    gemm = c.of(f"gemm.{family}.{kind}", f"gemm.{family}.fp8", f"gemm.{family}.bf16", f"gemm.hopper.{kind}", default=0.6)
+    gemm = c.of(
+        f"gemm.{family}.{kind}", f"gemm.{family}.fp8", f"gemm.{family}.bf16", f"gemm.hopper.{kind}", default=0.6
+    )
     bf16 = c.of(f"gemm.{family}.bf16", "gemm.hopper.bf16")
     attention = c.of(f"attention.{family}", "attention.hopper")
     if sinks:

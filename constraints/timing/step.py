@@ -20,7 +20,7 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.communication import dense_gradients, layer_gradients, tied_embedding, transfer
 from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
-from constraints.timing.overlap import exposed_data_ns, exposed_layer_ns, exposed_tensor_ns
+from constraints.timing.overlap import exposed_data_ns, exposed_layer_ns, exposed_gathers_ns
 from constraints.timing.pipeline import critical_hops, pipelined_ns
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
@@ -46,12 +46,12 @@ def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
 
 @once
 def _head(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    return head_ns(a, p, x) + exposed_tensor_ns(a, p, x, HEAD_GATHERS)
+    return head_ns(a, p, x) + exposed_gathers_ns(a, p, x, HEAD_GATHERS)
 
 
 @once
 def _embedding(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    return embedding_ns(a, p, x) + exposed_tensor_ns(a, p, x, EMBEDDING_GATHERS)
+    return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
 
 
 @once
@@ -210,7 +210,7 @@ def _split(
             exposed[group] += time * count * m
         host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count
     for calls, ends in ((HEAD_GATHERS, worst.heads), (EMBEDDING_GATHERS, int(worst.embedding))):
-        exposed["tp"] += exposed_tensor_ns(a, p, layout, calls) * ends * m
+        exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
     compute = slowest * m - sum(exposed.values()) - host * m
     exposed["pp"], exposed["dp"] = parts["pp"], parts["dp"]
     return StepTime(

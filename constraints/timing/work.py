@@ -213,7 +213,9 @@ def _again(r: Rates, p: Problem, kind: LayerKind, recompute: Recompute, parts: d
     """Forward time that is spent a second time in the backward pass."""
     if recompute.is_full:
         return sum(part.forward for part in parts.values())
-    time = sum(parts[name].forward for name in ("core_attn", "mla_up_proj", "mlp") if name in parts and recompute.drops(name))
+    time = sum(
+        parts[name].forward for name in ("core_attn", "mla_up_proj", "mlp") if name in parts and recompute.drops(name)
+    )
     if kind.feedforward == "moe" and (recompute.drops("moe") or recompute.drops("shared_experts")):
         time = time + (parts["shared_experts"].forward if "shared_experts" in parts else 0)
     if recompute.drops("layernorm"):

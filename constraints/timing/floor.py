@@ -1,0 +1,166 @@
+"""A floor under the step time, by few degrees at a time: what keeps the solver's proof short.
+
+The time of a layer is convex in the micro-batch ``b``, so it is nowhere below its tangent ``alpha b + beta``, found by
+evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d`` ranks share ``B`` sequences, so ``m b`` is
+``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha / W + B t c beta / (W b)`` of the whole model,
+whatever ``d`` and ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of experts and dispatch on
+``w`` and ``e``, of context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) / (m v)`` and, once per step,
+the mean stage's gradients and optimizer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+
+from constraints.arithmetic import Arithmetic, Quantity, Remembering
+from constraints.layout import Layout, Recompute
+from constraints.memory.optimizer import GRADIENT_BYTES, trains_all
+from constraints.memory.parameters import all_experts, layer_sizes
+from constraints.problem import Problem
+from constraints.rule import Degrees
+from constraints.timing.collectives import dense_data_ring, expert_data_ring
+from constraints.timing.communication import PARAMETER_BYTES
+from constraints.timing.compute import dense_ns, experts_ns, head_ns
+from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, exposed_tensor_ns, sharded
+from constraints.timing.rates import rates_of
+from models_catalog.schema import LayerKind
+
+__all__ = ["step_floor_ns"]
+
+Table = Callable[..., int]
+PS_PER_NS = 1000
+KIB = 1024
+COARSE = 64
+"""The bubble is reckoned in so many nanoseconds, so that its products stay small."""
+LARGE = (512, 1024)
+"""Micro-batches between which the tangent is taken."""
+ROUNDED = 32
+"""Nanoseconds that rounding up may have added to one layer."""
+
+
+def step_floor_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Quantity:
+    """Nanoseconds that no layout with these degrees can go below: per step, or per sequence if the batch is free."""
+    even = _even_ns(a, p, x)
+    bubble = a.floor_div(a.mul(a.floor_div(even, COARSE), x.pp - 1), a.mul(x.num_microbatches, chunks))
+    once = _once_per_step_ns(a, p, x)
+    if p.global_batch_size is None:
+        once = a.floor_div(once, x.global_batch_size)
+    return even + bubble * COARSE + once
+
+
+def _even_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """All micro-batches, every stage busy with its mean share."""
+    floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option, 0), p, x.tp, x.sequence_parallel))
+    floor = floor + a.lookup(_context(0), p, x.tp, x.cp)
+    fixed = a.lookup(_dense(Recompute(), 1), p, x.tp, x.sequence_parallel) + a.lookup(_context(1), p, x.tp, x.cp)
+    if p.model.is_moe:
+        floor = floor + a.choose(x.recompute, lambda option: a.lookup(_experts(option, 0), p, x.etp, x.ep))
+        fixed = fixed + a.lookup(_experts(Recompute(), 1), p, x.etp, x.ep)
+    return floor + a.floor_div(a.floor_div(a.mul(fixed, a.mul(x.tp, x.cp)), x.micro_batch_size), p.gpus)
+
+
+def _once_per_step_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Gradients and gathered parameters of a mean stage."""
+    if sharded(p) or not trains_all(p):
+        return 0
+    once = a.lookup(_dense_gradients, p, x.tp, x.pp)
+    if p.model.is_moe:
+        once = once + a.lookup(_expert_gradients, p, a.mul(x.etp, x.ep), x.pp)
+    return once
+
+
+@lru_cache(maxsize=16)
+def _counted(kinds: tuple[LayerKind, ...], mtp: int) -> tuple[tuple[LayerKind, int], ...]:
+    counts = Counter(kinds)
+    if mtp:
+        counts[kinds[-1]] += mtp
+    return tuple(counts.items())
+
+
+def _layers(p: Problem) -> tuple[tuple[LayerKind, int], ...]:
+    """Layers of the whole model by kind, MTP layers among them."""
+    return _counted(p.model.layer_kinds, p.model.mtp_layers)
+
+
+def _tangent(time: Callable[[int], int], layers: int) -> tuple[float, float]:
+    """``alpha, beta`` with ``time(b) >= alpha b + beta`` for every b from 1, neither below 0."""
+    low, high = LARGE
+    error = ROUNDED * layers
+    rise = time(high) - time(low)
+    alpha = (rise - error) / (high - low)
+    beta = time(low) - error - low * (rise + error) / (high - low)
+    return (max(0.0, alpha + beta), 0.0) if beta < 0 else (max(0.0, alpha), beta)
+
+
+def _weighed(p: Problem, part: int, share: float, tangent: tuple[float, float]) -> int:
+    """Part 0: nanoseconds of ``B`` sequences at ``alpha``; part 1: ``B beta``, still to be shared out."""
+    sequences = p.global_batch_size or 1
+    return math.floor(sequences * (tangent[0] * share / p.gpus if part == 0 else tangent[1]))
+
+
+@lru_cache(maxsize=256)
+def _dense(recompute: Recompute, part: int) -> Table:
+    """Layers without routed experts, tensor collectives included, and heads; by tensor degree and sequence parallelism."""
+
+    def table(p: Problem, tp: int, sequence_parallel: int) -> int:
+        def time(size: int) -> int:
+            a, x = Remembering(), Layout(tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute)
+            layers = sum((dense_ns(a, p, x, kind) + exposed_tensor_ns(a, p, x, kind)) * n for kind, n in _layers(p))
+            return int(layers + head_ns(a, p, x) * (1 + p.model.mtp_layers))
+
+        return _weighed(p, part, tp, _tangent(time, p.model.num_layers + 2))
+
+    return table
+
+
+@lru_cache(maxsize=4)
+def _context(part: int) -> Table:
+    """Context parallelism of all mixers."""
+
+    def table(p: Problem, tp: int, cp: int) -> int:
+        mixers = sum(n for kind, n in _layers(p) if kind.mixer == "attention")
+        if cp == 1 or not mixers:
+            return 0
+
+        def time(size: int) -> int:
+            return int(exposed_context_ns(Remembering(), p, Layout(tp=tp, cp=cp, micro_batch_size=size)) * mixers)
+
+        return _weighed(p, part, tp * cp, _tangent(time, p.model.num_layers + 2))
+
+    return table
+
+
+@lru_cache(maxsize=256)
+def _experts(recompute: Recompute, part: int) -> Table:
+    """Routed experts, dispatch and combine, as if the residual stream were split: the fewest rows that there can be."""
+
+    def table(p: Problem, etp: int, ep: int) -> int:
+        layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
+
+        def time(size: int) -> int:
+            a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size, recompute=recompute)
+            return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * layers)
+
+        return _weighed(p, part, 1, _tangent(time, p.model.num_layers + 2))
+
+    return table
+
+
+def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:
+    exposed = rates_of(p).exposed_dp * (GRADIENT_BYTES + PARAMETER_BYTES) / KIB
+    return math.floor(elements / parts * ps_per_kib * exposed / PS_PER_NS)
+
+
+def _dense_gradients(p: Problem, tp: int, pp: int) -> int:
+    elements = sum(sum(layer_sizes(p.model, kind)) * n for kind, n in _layers(p))
+    return _gradients(p, elements, tp * pp, dense_data_ring(p, tp, pp)) if p.gpus % (tp * pp) == 0 else 0
+
+
+def _expert_gradients(p: Problem, ranks: int, pp: int) -> int:
+    layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
+    if p.gpus % (ranks * pp):
+        return 0
+    return _gradients(p, all_experts(p.model) * layers, ranks * pp, expert_data_ring(p, ranks, pp))
