@@ -15,12 +15,10 @@ from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.overhead import high_bytes
 from constraints.memory.stage import allocated_bytes
-from constraints.pipeline.profile import Stage
 from constraints.problem import GIB, Problem
 from constraints.timing.communication import communication_ns
 from constraints.timing.floor import step_floor_ns
-from constraints.timing.pipeline import critical_hops
-from constraints.timing.step import assemble, stage_data_ns, stage_ns, stage_update_ns, step_time, whole_model_ns
+from constraints.timing.step import stage_step_ns, step_time
 from solver.model import Model
 
 __all__ = ["OBJECTIVES", "TIE_BREAKS", "Objective", "layout_communication_ns", "tie_break_key"]
@@ -57,69 +55,36 @@ def layout_communication_ns(problem: Problem, layout: Layout) -> int:
     return slowest
 
 
-def _on_slowest(model: Model, formula: Callable[[Stage], Any], name: str) -> Any:
-    """The largest of ``formula`` over the stages: a variable that is at least as large, and no larger at an optimum."""
-    times = model.on_slowest(formula)
+def _largest(model: Model, times: list[tuple[Any, Any]], name: str) -> Any:
+    """The largest of the quantities whose condition holds: a variable at least as large, and no larger at an optimum."""
     highest = max((time if isinstance(time, int) else time.high) for time, _ in times)
-    if highest == 0:
-        return 0
-    largest = model.arithmetic.range(0, highest, name)
+    largest = model.arithmetic.range(0, max(0, highest), name)
     for time, literal in times:
         model.at_most(time, largest, when=literal)
     return largest
 
 
-def _critical_hops(model: Model) -> Any:
-    """:func:`~constraints.timing.pipeline.critical_hops` of the chosen shape, as a variable that is at least as large."""
-    shapes = [(shape.pp, shape.vpp or 1, literal) for shape, literal in model.shapes]
-    count = model.x.num_microbatches
-    most = max(critical_hops(pp, vpp, count if isinstance(count, int) else count.high) for pp, vpp, _ in shapes)
-    if most == 0:
-        return 0
-    hops = model.arithmetic.range(0, most, "critical_hops")
-    for pp, vpp, literal in shapes:
-        if vpp > 1:
-            model.at_most(critical_hops(pp, vpp, 1), hops, when=literal)
-        elif pp > 1:
-            model.at_most(count * (2 * (pp - 1)) + 2 * pp * (pp - 2), hops * pp, when=literal)
-    return hops
-
-
 def _post_step_time(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
-    total = whole_model_ns(a, problem, x)
-    slowest = _on_slowest(model, lambda stage: stage_ns(a, problem, x, stage), "slowest_ns")
-    model.at_most(total, a.mul(x.pp, slowest))  # implied: no pipeline is faster than an even one
-    parts = assemble(
-        a,
-        problem,
-        x,
-        chunks=x.vpp,
-        slowest=slowest,
-        total=total,
-        hops=_critical_hops(model),
-        data=_on_slowest(model, lambda stage: stage_data_ns(a, problem, x, stage), "data_ns"),
-        update=_on_slowest(model, lambda stage: stage_update_ns(a, problem, x, stage), "update_ns"),
-    )
-    step: Any = 0
-    for part in parts.values():
-        step = step + part
-    compared = _per_step(model, a.affine(step))
-    model.at_most(step_floor_ns(a, problem, x, x.vpp), compared)  # implied, and bounds early
+    times = [
+        (time, literal)
+        for shape, literal in model.shapes
+        for stage in shape.slowest
+        for time in stage_step_ns(a, problem, x, stage, shape.pp, shape.vpp or 1)
+    ]
+    compared = _per_step(model, _largest(model, times, "step_ns"))
+    model.at_most(step_floor_ns(a, problem, x, x.vpp), compared)  # implied, and known long before the shape is
     return compared
 
 
 def _post_communication(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
-    return _per_step(
-        model, _on_slowest(model, lambda stage: communication_ns(a, problem, x, stage), "communication_ns")
-    )
+    times = model.on_slowest(lambda stage: communication_ns(a, problem, x, stage))
+    return _per_step(model, _largest(model, times, "communication_ns"))
 
 
 def _per_step(model: Model, time: Any) -> Any:
     """Nanoseconds of a step, or, where the batch is free, of one sequence: what steps of different size compare by."""
-    if isinstance(time, int):
-        time = model.arithmetic.range(time, time, "time_ns")
     if model.problem.global_batch_size is not None:
         return time
     return model.arithmetic.floor_div(time, model.x.global_batch_size)
@@ -157,11 +122,7 @@ def _post_memory(model: Model) -> Any:
         for shape, literal in model.shapes
         for stage in shape.fullest
     ]
-    highest = max(size if isinstance(size, int) else size.high for size, _ in formulas)
-    fullest = a.range(0, highest, "fullest_bytes_100")
-    for size, literal in formulas:
-        model.at_most(size, fullest, when=literal)
-    return fullest
+    return _largest(model, formulas, "fullest_bytes_100")
 
 
 def _layout_memory(problem: Problem, layout: Layout) -> int:

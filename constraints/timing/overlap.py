@@ -28,11 +28,12 @@ from models_catalog.schema import LayerKind
 __all__ = [
     "dispatch_ps",
     "exposed_context_ns",
-    "exposed_data_ns",
     "exposed_experts_ns",
     "exposed_gathers_ns",
     "exposed_layer_ns",
     "exposed_tensor_ns",
+    "gradients_shown",
+    "hidden_ns",
     "sharded",
 ]
 
@@ -88,20 +89,23 @@ def exposed_experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     return a.mul(once_ + expert_tensor_gather(a, p, x), calls)
 
 
-def exposed_data_ns(a: Arithmetic, p: Problem, x: Degrees, raw: Quantity, core: Quantity, total: Quantity) -> Quantity:
-    """Exposed part of ``raw``, the gradient reduction and parameter gather of the stage that has most of it.
-
-    ``core`` is the time of all micro-batches, ``total`` one micro-batch through the whole model.
-    """
+def gradients_shown(a: Arithmetic, p: Problem, x: Degrees, raw: Quantity) -> tuple[Quantity, Quantity]:
+    """Of ``raw``, one part's gradient reduction and parameter gather: what shows at least in a step, and all of a step."""
     r = rates_of(p)
+    if not sharded(p):
+        return _share(a, raw, r.exposed_dp), raw
+    every, per = COLLECTIVES_PER_MICRO_BATCH
+    raw = a.ceil_div(a.mul(raw, x.num_microbatches) * every, per)
+    return _share(a, raw, r.exposed_fsdp), raw
+
+
+def hidden_ns(a: Arithmetic, p: Problem, x: Degrees, core: Quantity, total: Quantity, pp: int) -> Quantity:
+    """What gradients and parameters can hide behind at most: the neighbouring compute of a mean chunk, or for FSDP most of
+    ``core``, the time of all micro-batches; ``total`` is one micro-batch through the whole model."""
     if sharded(p):
-        every, per = COLLECTIVES_PER_MICRO_BATCH
-        raw = a.ceil_div(a.mul(raw, x.num_microbatches) * every, per)
-        hidden = a.floor_div(core * HIDDEN_BEHIND_CORE[0], HIDDEN_BEHIND_CORE[1])
-        return a.maximum(_share(a, raw, r.exposed_fsdp), raw - hidden)
-    chunks = x.pp if x.vpp is None else a.mul(x.pp, x.vpp)  # type: ignore[attr-defined]
-    hidden = a.floor_div(total * HIDDEN_BEHIND_STEP[0], chunks * HIDDEN_BEHIND_STEP[1])
-    return a.maximum(_share(a, raw, r.exposed_dp), raw - hidden)
+        return a.floor_div(core * HIDDEN_BEHIND_CORE[0], HIDDEN_BEHIND_CORE[1])
+    chunks = 1 if x.vpp is None else x.vpp
+    return a.floor_div(a.floor_div(total * HIDDEN_BEHIND_STEP[0], chunks * HIDDEN_BEHIND_STEP[1]), pp)
 
 
 def sharded(p: Problem) -> bool:

@@ -1,13 +1,13 @@
 """Nanoseconds of one optimizer step, and where they go.
 
-``step = core + exposed data parallelism + optimizer + fixed``; ``core`` is the pipeline's closed form over the time of each
-stage, and a stage is the sum of its layers, each no shorter than the host needs to launch it.
+``step = pipeline + hops + exposed data parallelism + optimizer + fixed``, as the slowest stage paces it. A stage is the sum
+of its layers, embedding and heads, each layer no shorter than the host needs to launch it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering, once
@@ -20,12 +20,12 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.communication import dense_gradients, layer_gradients, tied_embedding, transfer
 from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
-from constraints.timing.overlap import exposed_data_ns, exposed_layer_ns, exposed_gathers_ns
-from constraints.timing.pipeline import critical_hops, pipelined_ns
+from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, gradients_shown, hidden_ns
+from constraints.timing.pipeline import Passes, hops_ns, passes, pipelined_ns
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
 
-__all__ = ["StepTime", "assemble", "stage_data_ns", "stage_ns", "stage_update_ns", "step_time", "whole_model_ns"]
+__all__ = ["StepTime", "stage_step_ns", "step_time", "whole_model_ns"]
 
 PS_PER_NS = 1000
 UPDATE_BYTES, BUFFER_BYTES = 30, 6
@@ -34,129 +34,132 @@ written), and per element that it stores (gradient buffer zeroed, parameter cast
 HEAD_GATHERS, EMBEDDING_GATHERS = 3, 2
 """Gathers of the residual stream: one forward and two back at the head, one each way at the embedding."""
 
+Part = LayerKind | str
+"""What a stage is built of: layers of a kind, ``"head"`` (output projection and loss), ``"embedding"``, ``"mtp"``."""
+
 
 @once
-def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
-    """One layer and micro-batch, forward and backward: GPU work and exposed communication, or the host's floor."""
-    busy = layer_ns(a, p, x, kind)
-    for exposed in exposed_layer_ns(a, p, x, kind).values():
+def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
+    """One micro-batch, forward and backward, through one part: GPU work and exposed communication, or the host's floor."""
+    if part == "head":
+        return head_ns(a, p, x) + exposed_gathers_ns(a, p, x, HEAD_GATHERS)
+    if part == "embedding":
+        return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
+    if part == "mtp":
+        return mtp_ns(a, p, x)
+    busy = layer_ns(a, p, x, part)
+    for exposed in exposed_layer_ns(a, p, x, part).values():
         busy = busy + exposed
-    return a.maximum(busy, host_ns(p, kind))
+    return a.maximum(busy, host_ns(p, part))
 
 
 @once
-def _head(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    return head_ns(a, p, x) + exposed_gathers_ns(a, p, x, HEAD_GATHERS)
+def _passes(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Passes:
+    return passes(a, part_ns(a, p, x, part), x.num_microbatches, _chunks(x))
 
 
-@once
-def _embedding(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
+def _chunks(x: Degrees) -> Quantity:
+    return 1 if x.vpp is None else x.vpp
 
 
-@once
-def _mtp(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    return mtp_ns(a, p, x)
+def _built(layers: Iterable[tuple[LayerKind, int]], embedding: int, heads: int, mtp: int) -> dict[Part, int]:
+    counts: dict[Part, int] = dict(layers)
+    counts |= {"head": heads, "embedding": embedding, "mtp": mtp}
+    return {part: count for part, count in counts.items() if count}
 
 
-def stage_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    """One micro-batch, forward and backward, through everything that ``stage`` builds."""
-    return _built_ns(a, p, x, stage.layers, int(stage.embedding), stage.heads, stage.mtp)
+def stage_parts(stage: Stage) -> dict[Part, int]:
+    """What ``stage`` is built of."""
+    return _built(stage.layers, int(stage.embedding), stage.heads, stage.mtp)
 
 
-def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    """One micro-batch through the whole model: what the stages of any pipeline add up to."""
+def model_parts(p: Problem) -> dict[Part, int]:
+    """What the whole model is built of, and so the stages of any pipeline together."""
     model = p.model
     counts = Counter(model.layer_kinds)
     if model.mtp_layers:
         counts[model.layer_kinds[-1]] += model.mtp_layers
-    return _built_ns(a, p, x, sorted(counts.items()), 1, 1 + model.mtp_layers, model.mtp_layers)
-
-
-def _built_ns(
-    a: Arithmetic,
-    p: Problem,
-    x: Degrees,
-    layers: Iterable[tuple[LayerKind, int]],
-    embeddings: int,
-    heads: int,
-    mtp: int,
-) -> Quantity:
-    total: Quantity = 0
-    for kind, count in layers:
-        total = total + _layer(a, p, x, kind) * count
-    if embeddings:
-        total = total + _embedding(a, p, x)
-    if heads:
-        total = total + _head(a, p, x) * heads
-    if mtp:
-        total = total + _mtp(a, p, x) * mtp
-    return total
-
-
-def stage_data_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    """Gradients reduced and parameters gathered, once, before any overlap."""
-    total: Quantity = 0
-    for kind, count in stage.layers:
-        total = total + layer_gradients(a, p, x, kind)["dp"] * count
-    tables = _tables(p, stage)
-    if tables:
-        total = total + dense_gradients(a, p, x, embedding_parameters(a, p, x)) * tables
-    if p.model.share_embeddings_and_output_weights and stage.boundaries and tables and trains_all(p):
-        total = total + tied_embedding(a, p, x)
-    return total
-
-
-def stage_update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    """The optimizer's step over what the stage owns, at HBM speed; LoRA's adapters are next to nothing."""
-    if not trains_all(p):
-        return 0
-    total: Quantity = 0
-    for kind, count in stage.layers:
-        total = total + _update(a, p, x, kind) * count
-    tables = _tables(p, stage)
-    return total + _update(a, p, x, None) * tables if tables else total
+    return _built(sorted(counts.items()), 1, 1 + model.mtp_layers, model.mtp_layers)
 
 
 @once
-def _update(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind | None) -> Quantity:
-    """One layer's, or an embedding's."""
-    stored = embedding_parameters(a, p, x) if kind is None else dense_parameters(a, p, x, kind)
+def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """One micro-batch through the whole model."""
+    total: Quantity = 0
+    for part, count in model_parts(p).items():
+        total = total + part_ns(a, p, x, part) * count
+    return total
+
+
+def core_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """All micro-batches, as ``stage`` paces them."""
+    here = stage_parts(stage)
+    return pipelined_ns(
+        (_passes(a, p, x, part), here.get(part, 0), in_all) for part, in_all in model_parts(p).items()
+    )
+
+
+def stage_step_ns(
+    a: Arithmetic, p: Problem, x: Degrees, stage: Stage, pp: int, chunks: int
+) -> tuple[Quantity, Quantity]:
+    """The step as ``stage`` paces it, of which the larger counts: gradients half hidden, or longer than what hides them."""
+    core = core_ns(a, p, x, stage)
+    shown, raw = _gradients_ns(a, p, x, stage)
+    rest = hops_ns(a, transfer(a, p, x), x.num_microbatches, pp, chunks) + _update_ns(a, p, x, stage)
+    rest = core + rest + whole(rates_of(p).fixed_ps / PS_PER_NS)
+    return rest + shown, rest + raw - hidden_ns(a, p, x, core, whole_model_ns(a, p, x), pp)
+
+
+def _gradients_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> tuple[Quantity, Quantity]:
+    """Reduced gradients and gathered parameters of a step: what shows of them at least, and all of them."""
+    shown: Quantity = 0
+    raw: Quantity = 0
+    for part, count in _stored(p, stage).items():
+        some, all_ = _part_gradients(a, p, x, part)
+        shown, raw = shown + some * count, raw + all_ * count
+    return shown, raw
+
+
+@once
+def _part_gradients(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> tuple[Quantity, Quantity]:
+    if part == "table":
+        raw = dense_gradients(a, p, x, embedding_parameters(a, p, x))
+    elif part == "tied":
+        raw = tied_embedding(a, p, x)
+    else:
+        raw = layer_gradients(a, p, x, part)["dp"]
+    return gradients_shown(a, p, x, raw)
+
+
+def _update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """The optimizer's step over what the stage owns, at HBM speed; LoRA's adapters are next to nothing."""
+    total: Quantity = 0
+    if trains_all(p):
+        for part, count in _stored(p, stage).items():
+            total = total + (_update(a, p, x, part) * count if part != "tied" else 0)
+    return total
+
+
+@once
+def _update(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
+    stored = embedding_parameters(a, p, x) if part == "table" else dense_parameters(a, p, x, part)
     owned = a.ceil_div(stored, dense_shards(a, p, x))
-    if kind is not None and kind.feedforward == "moe":
-        experts = expert_parameters(a, p, x, kind)
+    if isinstance(part, LayerKind) and part.feedforward == "moe":
+        experts = expert_parameters(a, p, x, part)
         owned, stored = owned + a.ceil_div(experts, expert_shards(a, p, x)), stored + experts
     per_mib = whole(rates_of(p).hbm_ps * (1 << 20) / PS_PER_NS)
     return a.ceil_div((owned * UPDATE_BYTES + stored * BUFFER_BYTES) * per_mib, 1 << 20)
 
 
-def _tables(p: Problem, stage: Stage) -> int:
+def _stored(p: Problem, stage: Stage) -> dict[Part, int]:
+    """What has gradients: layers by kind, ``"table"`` (an embedding or output projection), ``"tied"`` copies kept alike."""
     tables = int(stage.holds_embedding_copy) + int(stage.heads > 0)
-    return 1 if p.model.share_embeddings_and_output_weights and tables else tables
-
-
-def assemble(
-    a: Arithmetic,
-    p: Problem,
-    x: Degrees,
-    *,
-    chunks: Quantity,
-    slowest: Quantity,
-    total: Quantity,
-    hops: Quantity,
-    data: Quantity,
-    update: Quantity,
-) -> dict[str, Quantity]:
-    """The parts of a step, which add up to it: ``core``, ``pp``, ``dp``, ``optimizer``, ``fixed``."""
-    r = rates_of(p)
-    core = pipelined_ns(a, x.num_microbatches, chunks, slowest, total)
-    return {
-        "core": core,
-        "pp": a.ceil_div(a.mul(hops, transfer(a, p, x)) * whole(1000 * r.exposed_pp), 1000),
-        "dp": exposed_data_ns(a, p, x, data, core, total),
-        "optimizer": update,
-        "fixed": whole(r.fixed_ps / PS_PER_NS),
-    }
+    counts: dict[Part, int] = dict(stage.layers)
+    if p.model.share_embeddings_and_output_weights and tables:
+        counts |= {"table": 1, "tied": int(bool(stage.boundaries) and trains_all(p))}
+    else:
+        counts["table"] = tables
+    return {part: count for part, count in counts.items() if count}
 
 
 @dataclass(frozen=True)
@@ -178,47 +181,50 @@ def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTi
     found = layout_stages(p, layout)
     if found is None:
         raise ValueError("the layers of this layout are not placed")
-    stages = tuple({stage.rank: stage for stage in found}.values())
-    times = {stage.rank: stage_ns(a, p, layout, stage) for stage in stages}
-    slowest = a.maximum(*times.values())
-    parts = assemble(
-        a, p, layout,
-        chunks=layout.chunks_per_rank,
-        slowest=slowest,
-        total=whole_model_ns(a, p, layout),
-        hops=critical_hops(layout.pp, layout.chunks_per_rank, layout.num_microbatches),
-        data=a.maximum(*(stage_data_ns(a, p, layout, stage) for stage in stages)),
-        update=a.maximum(*(stage_update_ns(a, p, layout, stage) for stage in stages)),
-    )  # fmt: skip
-    step: int = sum(parts.values())
+    stages = {stage.rank: stage for stage in found}.values()
+    costs = [
+        (a.maximum(*stage_step_ns(a, p, layout, stage, layout.pp, layout.chunks_per_rank)), stage)
+        for stage in _different(stages)
+    ]
+    step = a.maximum(*(cost for cost, _ in costs))
     if not isinstance(step, int):
         return StepTime(step, 0, 0)  # trial constants: only the sum is wanted
-    worst = max(stages, key=lambda stage: times[stage.rank])
-    return _split(a, p, layout, worst, slowest, step, parts)
+    return _split(a, p, layout, max(costs, key=lambda cost: cost[0])[1], step)
 
 
-def _split(
-    a: Arithmetic, p: Problem, layout: Layout, worst: Stage, slowest: int, step: int, parts: dict[str, int]
-) -> StepTime:
+def _different(stages: Iterable[Stage]) -> Iterable[Stage]:
+    """One stage of each that are built alike: they take the same time."""
+    seen: dict[Hashable, Stage] = {}
+    for stage in stages:
+        built = (stage.layers, stage.embedding, stage.heads, stage.mtp, bool(stage.boundaries))
+        seen.setdefault(built, stage)
+    return seen.values()
+
+
+def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -> StepTime:
     """Where the time goes, as the slowest stage spends it."""
     m = layout.num_microbatches
     exposed: Counter[str] = Counter()
-    host = 0
-    for kind, count in worst.layers:
+    host = busy = 0
+    for kind, count in stage.layers:
         work, shown = layer_ns(a, p, layout, kind), exposed_layer_ns(a, p, layout, kind)
         for group, time in shown.items():
             exposed[group] += time * count * m
-        host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count
-    for calls, ends in ((HEAD_GATHERS, worst.heads), (EMBEDDING_GATHERS, int(worst.embedding))):
+        host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count * m
+    for calls, ends in ((HEAD_GATHERS, stage.heads), (EMBEDDING_GATHERS, int(stage.embedding))):
         exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
-    compute = slowest * m - sum(exposed.values()) - host * m
-    exposed["pp"], exposed["dp"] = parts["pp"], parts["dp"]
+    busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(stage).items())
+    core, update = core_ns(a, p, layout, stage), _update_ns(a, p, layout, stage)
+    compute = busy - sum(exposed.values()) - host
+    fixed = whole(rates_of(p).fixed_ps / PS_PER_NS)
+    exposed["pp"] = hops_ns(a, transfer(a, p, layout), m, layout.pp, layout.chunks_per_rank)
+    exposed["dp"] = step - core - update - fixed - exposed["pp"]
     return StepTime(
         step_ns=step,
         compute_ns=compute,
-        bubble_ns=parts["core"] - slowest * m,
+        bubble_ns=core - busy,
         exposed_ns={group: exposed[group] for group in ("tp", "cp", "ep", "pp", "dp")},
-        host_ns=host * m,
-        optimizer_ns=parts["optimizer"],
-        fixed_ns=parts["fixed"],
+        host_ns=host,
+        optimizer_ns=update,
+        fixed_ns=fixed,
     )
