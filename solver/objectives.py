@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from constraints.arithmetic import Integers
+from constraints.arithmetic import Integers, ceil_div
 from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.overhead import high_bytes
@@ -18,7 +18,8 @@ from constraints.memory.stage import allocated_bytes
 from constraints.problem import GIB, Problem
 from constraints.timing.communication import communication_ns
 from constraints.timing.floor import step_floor_ns
-from constraints.timing.step import stage_step_ns, step_time
+from constraints.timing.pipeline import PARTS
+from constraints.timing.step import stage_step, step_time
 from solver.model import Model
 
 __all__ = ["OBJECTIVES", "TIE_BREAKS", "Objective", "layout_communication_ns", "tie_break_key"]
@@ -55,12 +56,15 @@ def layout_communication_ns(problem: Problem, layout: Layout) -> int:
     return slowest
 
 
-def _largest(model: Model, times: list[tuple[Any, Any]], name: str) -> Any:
-    """The largest of the quantities whose condition holds: a variable at least as large, and no larger at an optimum."""
+def _largest(model: Model, times: list[tuple[Any, Any]], name: str, parts: int = 1) -> Any:
+    """The largest of the quantities whose condition holds: a variable at least as large, and no larger at an optimum.
+
+    The quantities are in ``1/parts`` of the variable's unit; it is rounded up.
+    """
     highest = max((time if isinstance(time, int) else time.high) for time, _ in times)
-    largest = model.arithmetic.range(0, max(0, highest), name)
+    largest = model.arithmetic.range(0, ceil_div(max(0, highest), parts), name)
     for time, literal in times:
-        model.at_most(time, largest, when=literal)
+        model.at_most(time, largest * parts, when=literal)
     return largest
 
 
@@ -70,9 +74,9 @@ def _post_step_time(model: Model) -> Any:
         (time, literal)
         for shape, literal in model.shapes
         for stage in shape.slowest
-        for time in stage_step_ns(a, problem, x, stage, shape.pp, shape.vpp or 1)
+        for time in stage_step(a, problem, x, stage, shape.pp, shape.vpp or 1)
     ]
-    compared = _per_step(model, _largest(model, times, "step_ns"))
+    compared = _per_step(model, _largest(model, times, "step_ns", PARTS))
     model.at_most(step_floor_ns(a, problem, x, x.vpp), compared)  # implied, and known long before the shape is
     return compared
 

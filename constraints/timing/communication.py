@@ -38,7 +38,7 @@ __all__ = [
     "layer_gradients",
     "stage_communication",
     "tensor_collective",
-    "tensor_collectives",
+    "tensor_calls",
     "tied_embedding",
     "transfer",
 ]
@@ -124,9 +124,14 @@ def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
 @once
 def tensor_collectives(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
     """Tensor parallelism of one layer: without sequence parallelism 4 gathers' worth a block, with it one gather more."""
+    return a.mul(tensor_collective(a, p, x), tensor_calls(a, p, x, kind))
+
+
+def tensor_calls(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    """Gathers' worth of tensor collectives in one layer, forward and backward."""
     blocks = (kind.mixer != "none") + has_tensor_feedforward(p, kind)
     calls = a.choose(x.recompute, lambda option: 4 * blocks + _recomputed_collectives(p, kind, option))
-    return a.mul(tensor_collective(a, p, x), calls + x.sequence_parallel * blocks)
+    return calls + x.sequence_parallel * blocks
 
 
 def has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:

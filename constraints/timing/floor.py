@@ -1,11 +1,10 @@
 """A floor under the step time, by few degrees at a time: what keeps the solver's proof short.
 
-The time of a layer is convex in the micro-batch ``b``, so it is nowhere below its tangent ``alpha b + beta``, found by
+The time of a layer is convex in the micro-batch ``b`` and not negative, so it is nowhere below ``alpha b``, found by
 evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d`` ranks share ``B`` sequences, so ``m b`` is
-``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha / W + B t c beta / (W b)`` of the whole model,
-whatever ``d`` and ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of experts and dispatch on
-``w`` and ``e``, of context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) / (m v)`` and, once per step,
-the mean stage's gradients and optimizer.
+``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha / W`` of the whole model, whatever ``d`` and
+``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of experts and dispatch on ``w`` and ``e``, of
+context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) / (m v)`` and the mean stage's gradients.
 """
 
 from __future__ import annotations
@@ -53,13 +52,9 @@ def step_floor_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Qu
 
 def _even_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """All micro-batches, every stage busy with its mean share."""
-    floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option, 0), p, x.tp, x.sequence_parallel))
-    floor = floor + a.lookup(_context(0), p, x.tp, x.cp)
-    fixed = a.lookup(_dense(Recompute(), 1), p, x.tp, x.sequence_parallel) + a.lookup(_context(1), p, x.tp, x.cp)
-    if p.model.is_moe:
-        floor = floor + a.choose(x.recompute, lambda option: a.lookup(_experts(option, 0), p, x.etp, x.ep))
-        fixed = fixed + a.lookup(_experts(Recompute(), 1), p, x.etp, x.ep)
-    return floor + a.floor_div(a.floor_div(a.mul(fixed, a.mul(x.tp, x.cp)), x.micro_batch_size), p.gpus)
+    floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option), p, x.tp, x.sequence_parallel))
+    floor = floor + a.lookup(_context, p, x.tp, x.cp)
+    return floor + a.lookup(_experts, p, x.etp, x.ep) if p.model.is_moe else floor
 
 
 def _once_per_step_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
@@ -85,68 +80,55 @@ def _layers(p: Problem) -> tuple[tuple[LayerKind, int], ...]:
     return _counted(p.model.layer_kinds, p.model.mtp_layers)
 
 
-def _tangent(time: Callable[[int], int], layers: int) -> tuple[float, float]:
-    """``alpha, beta`` with ``time(b) >= alpha b + beta`` for every b from 1, neither below 0."""
+def _slope(p: Problem, time: Callable[[int], int], share: int) -> int:
+    """Nanoseconds of a step whose micro-batches take ``time(b)`` on ``share`` of the GPUs: what their number cannot change."""
     low, high = LARGE
-    error = ROUNDED * layers
-    rise = time(high) - time(low)
-    alpha = (rise - error) / (high - low)
-    beta = time(low) - error - low * (rise + error) / (high - low)
-    return (max(0.0, alpha + beta), 0.0) if beta < 0 else (max(0.0, alpha), beta)
-
-
-def _weighed(p: Problem, part: int, share: float, tangent: tuple[float, float]) -> int:
-    """Part 0: nanoseconds of ``B`` sequences at ``alpha``; part 1: ``B beta``, still to be shared out."""
-    sequences = p.global_batch_size or 1
-    return math.floor(sequences * (tangent[0] * share / p.gpus if part == 0 else tangent[1]))
+    at_high = time(high)
+    rise = at_high - time(low) - ROUNDED * (p.model.num_layers + 2)
+    # convex: the chord of two large b lies above the curve between, the ray to the origin below where the chord meets the axis under it
+    alpha = min(rise / (high - low), (at_high - ROUNDED * (p.model.num_layers + 2)) / high)
+    return math.floor(max(0.0, alpha) * (p.global_batch_size or 1) * share / p.gpus)
 
 
 @lru_cache(maxsize=256)
-def _dense(recompute: Recompute, part: int) -> Table:
+def _dense(recompute: Recompute) -> Table:
     """Layers without routed experts, tensor collectives included, and heads; by tensor degree and sequence parallelism."""
 
     def table(p: Problem, tp: int, sequence_parallel: int) -> int:
         def time(size: int) -> int:
-            a, x = Remembering(), Layout(tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute)
+            a = Remembering()
+            x = Layout(
+                tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute
+            )
             layers = sum((dense_ns(a, p, x, kind) + exposed_tensor_ns(a, p, x, kind)) * n for kind, n in _layers(p))
             return int(layers + head_ns(a, p, x) * (1 + p.model.mtp_layers))
 
-        return _weighed(p, part, tp, _tangent(time, p.model.num_layers + 2))
+        return _slope(p, time, tp)
 
     return table
 
 
-@lru_cache(maxsize=4)
-def _context(part: int) -> Table:
-    """Context parallelism of all mixers."""
+def _context(p: Problem, tp: int, cp: int) -> int:
+    """Context parallelism of all attention layers."""
+    layers = sum(n for kind, n in _layers(p) if kind.mixer == "attention")
+    if cp == 1 or not layers:
+        return 0
 
-    def table(p: Problem, tp: int, cp: int) -> int:
-        mixers = sum(n for kind, n in _layers(p) if kind.mixer == "attention")
-        if cp == 1 or not mixers:
-            return 0
+    def time(size: int) -> int:
+        return int(exposed_context_ns(Remembering(), p, Layout(tp=tp, cp=cp, micro_batch_size=size)) * layers)
 
-        def time(size: int) -> int:
-            return int(exposed_context_ns(Remembering(), p, Layout(tp=tp, cp=cp, micro_batch_size=size)) * mixers)
-
-        return _weighed(p, part, tp * cp, _tangent(time, p.model.num_layers + 2))
-
-    return table
+    return _slope(p, time, tp * cp)
 
 
-@lru_cache(maxsize=256)
-def _experts(recompute: Recompute, part: int) -> Table:
+def _experts(p: Problem, etp: int, ep: int) -> int:
     """Routed experts, dispatch and combine, as if the residual stream were split: the fewest rows that there can be."""
+    layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
 
-    def table(p: Problem, etp: int, ep: int) -> int:
-        layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
+    def time(size: int) -> int:
+        a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size)
+        return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * layers)
 
-        def time(size: int) -> int:
-            a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size, recompute=recompute)
-            return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * layers)
-
-        return _weighed(p, part, 1, _tangent(time, p.model.num_layers + 2))
-
-    return table
+    return _slope(p, time, 1)
 
 
 def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:

@@ -18,7 +18,7 @@ from constraints.timing.communication import (
     context_collectives,
     expert_tensor_gather,
     tensor_collective,
-    tensor_collectives,
+    tensor_calls,
 )
 from constraints.timing.compute import attention_ns, coefficient, scale
 from constraints.timing.rates import rates_of, whole
@@ -32,17 +32,10 @@ __all__ = [
     "exposed_gathers_ns",
     "exposed_layer_ns",
     "exposed_tensor_ns",
-    "gradients_shown",
-    "hidden_ns",
     "sharded",
 ]
 
 PERMILLE = 1000
-HIDDEN_BEHIND_STEP = (4, 5)
-"""Of one chunk's share of a micro-batch, once per step; FSDP: :data:`HIDDEN_BEHIND_CORE` of the whole step."""
-HIDDEN_BEHIND_CORE = (9, 10)
-COLLECTIVES_PER_MICRO_BATCH = (8, 6)
-"""FSDP's bytes per micro-batch over those of one reduction and gather: two gathers of 2 B and a scatter of 4 B, to 4 + 2."""
 
 
 def _share(a: Arithmetic, time: Quantity, share: Any) -> Quantity:
@@ -64,7 +57,7 @@ def exposed_layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> 
 @once
 def exposed_tensor_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
     """Gathers and scatters around the blocks of one layer."""
-    return _share(a, tensor_collectives(a, p, x, kind), rates_of(p).exposed_tp)
+    return a.mul(exposed_gathers_ns(a, p, x, 1), tensor_calls(a, p, x, kind))
 
 
 @once
@@ -87,25 +80,6 @@ def exposed_experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     per_token = a.lookup(_dispatch, p, x.etp, x.ep)
     once_ = a.ceil_div(a.mul(shard_tokens(a, p, x), per_token), scale(p)) + a.lookup(_dispatch_latency, p, x.etp, x.ep)
     return a.mul(once_ + expert_tensor_gather(a, p, x), calls)
-
-
-def gradients_shown(a: Arithmetic, p: Problem, x: Degrees, raw: Quantity) -> tuple[Quantity, Quantity]:
-    """Of ``raw``, one part's gradient reduction and parameter gather: what shows at least in a step, and all of a step."""
-    r = rates_of(p)
-    if not sharded(p):
-        return _share(a, raw, r.exposed_dp), raw
-    every, per = COLLECTIVES_PER_MICRO_BATCH
-    raw = a.ceil_div(a.mul(raw, x.num_microbatches) * every, per)
-    return _share(a, raw, r.exposed_fsdp), raw
-
-
-def hidden_ns(a: Arithmetic, p: Problem, x: Degrees, core: Quantity, total: Quantity, pp: int) -> Quantity:
-    """What gradients and parameters can hide behind at most: the neighbouring compute of a mean chunk, or for FSDP most of
-    ``core``, the time of all micro-batches; ``total`` is one micro-batch through the whole model."""
-    if sharded(p):
-        return a.floor_div(core * HIDDEN_BEHIND_CORE[0], HIDDEN_BEHIND_CORE[1])
-    chunks = 1 if x.vpp is None else x.vpp
-    return a.floor_div(a.floor_div(total * HIDDEN_BEHIND_STEP[0], chunks * HIDDEN_BEHIND_STEP[1]), pp)
 
 
 def sharded(p: Problem) -> bool:

@@ -14,63 +14,40 @@ kind, embedding, heads), so that a solver which knows what each rank holds sees 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from constraints.arithmetic import Arithmetic, Quantity, ceil_div
 
-__all__ = ["Passes", "hop_share", "hops_ns", "passes", "pipelined_ns"]
+__all__ = ["PARTS", "hops", "pipelined"]
 
-HOP_SCALE = 1000
-
-
-class Passes(NamedTuple):
-    """Nanoseconds of one part (a layer of some kind, a head): one micro-batch, all of them, and a chunk's share of one."""
-
-    single: Quantity
-    every: Quantity
-    chunk: Quantity
+PARTS = 64
+"""Times of a whole step are reckoned in 64ths of a nanosecond, so that shares of one are whole numbers."""
 
 
-def passes(a: Arithmetic, single: Quantity, microbatches: Quantity, chunks: Quantity) -> Passes:
-    """The three times of a part that takes ``single`` nanoseconds for one micro-batch, forward and backward."""
-    return Passes(single, a.mul(microbatches, single), a.ceil_div(single, chunks))
+def pipelined(parts: Iterable[tuple[Quantity, Quantity, int, int]], chunks: int, weight: int = PARTS) -> Quantity:
+    """All micro-batches through the pipeline, in 64ths of a nanosecond, as a rank paces it that has ``here`` of the
+    ``in_all`` of each part. A part is (nanoseconds of one micro-batch, of all of them, here, in all).
 
-
-def pipelined_ns(parts: Iterable[tuple[Passes, int, int]]) -> Quantity:
-    """All micro-batches through the pipeline, as a rank that has ``here`` of the ``in_all`` of each part paces it.
-
-    >>> from constraints.arithmetic import Integers
-    >>> layers = passes(Integers(), 100, 16, 1)  # four ranks of one layer each, 100 ns, 16 micro-batches
-    >>> pipelined_ns([(layers, 1, 4)]), pipelined_ns([(passes(Integers(), 100, 16, 5), 1, 4)])
+    >>> layers = (100, 16 * 100, 1, 4)  # four ranks of one layer each, 100 ns, 16 micro-batches
+    >>> pipelined([layers], 1) // PARTS, pipelined([layers], 5) // PARTS
     (1900, 1660)
     """
     total: Quantity = 0
-    for part, here, in_all in parts:
-        total = total + part.every * here + part.chunk * (in_all - here)
+    for single, every, here, in_all in parts:
+        total = total + every * (weight * here) + single * ceil_div(weight * (in_all - here), chunks)
     return total
 
 
-def hop_share(pp: int, chunks: int) -> tuple[int, int]:
-    """Sends on the critical path, the sender not waiting: (thousandths per micro-batch, in any case).
+def hops(a: Arithmetic, hop: Quantity, microbatches: Quantity, pp: int, chunks: int) -> Quantity:
+    """64ths of a nanosecond that sends of ``hop`` nanoseconds put on the critical path, the sender not waiting.
 
-    1F1B: ``2 (p-1) m/p + 2 (p-2)``, growing with m; interleaved: ``2 (p v - 1)``, whatever m.
-
-    >>> hop_share(4, 1), hop_share(4, 2), hop_share(8, 2)
-    ((1500, 4), (0, 14), (0, 30))
-    """
-    if pp == 1:
-        return 0, 0
-    if chunks > 1:
-        return 0, 2 * (pp * chunks - 1)
-    return ceil_div(2 * (pp - 1) * HOP_SCALE, pp), 2 * (pp - 2)
-
-
-def hops_ns(a: Arithmetic, hop: Quantity, microbatches: Quantity, pp: int, chunks: int) -> Quantity:
-    """Nanoseconds of the hops on the critical path, ``hop`` each.
+    1F1B: ``2 (p-1) m/p + 2 (p-2)`` sends, growing with m; interleaved: ``2 (p v - 1)``, whatever m.
 
     >>> from constraints.arithmetic import Integers
-    >>> [hops_ns(Integers(), 1000, m, 4, v) for m, v in ((8, 1), (16, 1), (16, 2))]
+    >>> [hops(Integers(), 1000, m, 4, v) // PARTS for m, v in ((8, 1), (16, 1), (16, 2))]
     [16000, 28000, 14000]
     """
-    per_micro_batch, always = hop_share(pp, chunks)
-    return a.ceil_div(a.mul(microbatches, hop), HOP_SCALE) * per_micro_batch + hop * always
+    if pp == 1:
+        return 0
+    if chunks > 1:
+        return hop * (PARTS * 2 * (pp * chunks - 1))
+    return a.mul(microbatches, hop) * ceil_div(PARTS * 2 * (pp - 1), pp) + hop * (PARTS * 2 * (pp - 2))

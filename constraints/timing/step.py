@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering, once
 from constraints.layout import Layout
@@ -20,17 +21,20 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.communication import dense_gradients, layer_gradients, tied_embedding, transfer
 from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
-from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, gradients_shown, hidden_ns
-from constraints.timing.pipeline import Passes, hops_ns, passes, pipelined_ns
+from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, sharded
+from constraints.timing.pipeline import PARTS, hops, pipelined
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
 
-__all__ = ["StepTime", "stage_step_ns", "step_time", "whole_model_ns"]
+__all__ = ["StepTime", "stage_step", "step_time", "whole_model_ns"]
 
 PS_PER_NS = 1000
 UPDATE_BYTES, BUFFER_BYTES = 30, 6
 """Optimizer traffic: per element that a rank owns (fp32 gradient, master and two moments read and written, bf16 copy
 written), and per element that it stores (gradient buffer zeroed, parameter cast)."""
+HIDDEN_BEHIND_CHUNK, HIDDEN_BEHIND_CORE = 0.8, 0.9
+GATHERED_EVERY_TIME, GATHERED_ONCE = 8, 6
+"""Bytes per parameter: FSDP's in every micro-batch (two gathers of 2 B, a scatter of 4 B), others' once (4 B + 2 B)."""
 HEAD_GATHERS, EMBEDDING_GATHERS = 3, 2
 """Gathers of the residual stream: one forward and two back at the head, one each way at the embedding."""
 
@@ -54,12 +58,10 @@ def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
 
 
 @once
-def _passes(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Passes:
-    return passes(a, part_ns(a, p, x, part), x.num_microbatches, _chunks(x))
-
-
-def _chunks(x: Degrees) -> Quantity:
-    return 1 if x.vpp is None else x.vpp
+def _part_times(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> tuple[Quantity, Quantity]:
+    """One micro-batch through a part, and all of them."""
+    single = part_ns(a, p, x, part)
+    return single, a.mul(x.num_microbatches, single)
 
 
 def _built(layers: Iterable[tuple[LayerKind, int]], embedding: int, heads: int, mtp: int) -> dict[Part, int]:
@@ -91,44 +93,49 @@ def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     return total
 
 
-def core_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    """All micro-batches, as ``stage`` paces them."""
+def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: int, weight: int = PARTS) -> Quantity:
+    """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
     here = stage_parts(stage)
-    return pipelined_ns(
-        (_passes(a, p, x, part), here.get(part, 0), in_all) for part, in_all in model_parts(p).items()
-    )
+    parts = ((*_part_times(a, p, x, part), here.get(part, 0), in_all) for part, in_all in model_parts(p).items())
+    return pipelined(parts, chunks, weight)
 
 
-def stage_step_ns(
-    a: Arithmetic, p: Problem, x: Degrees, stage: Stage, pp: int, chunks: int
-) -> tuple[Quantity, Quantity]:
-    """The step as ``stage`` paces it, of which the larger counts: gradients half hidden, or longer than what hides them."""
-    core = core_ns(a, p, x, stage)
-    shown, raw = _gradients_ns(a, p, x, stage)
-    rest = hops_ns(a, transfer(a, p, x), x.num_microbatches, pp, chunks) + _update_ns(a, p, x, stage)
-    rest = core + rest + whole(rates_of(p).fixed_ps / PS_PER_NS)
-    return rest + shown, rest + raw - hidden_ns(a, p, x, core, whole_model_ns(a, p, x), pp)
+def stage_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, pp: int, chunks: int) -> tuple[Quantity, Quantity]:
+    """The step as ``stage`` paces it, in 64ths of a nanosecond, of which the larger counts: gradients and parameters as far as
+    they show at least, or as far as they outlast what hides them.
+
+    They hide behind the neighbouring compute of a mean chunk; Megatron-FSDP's behind nearly all of the step.
+    """
+    r = rates_of(p)
+    rest = hops(a, transfer(a, p, x), x.num_microbatches, pp, chunks) + _update_ns(a, p, x, stage) * PARTS
+    rest = rest + whole(r.fixed_ps * PARTS / PS_PER_NS)
+    data, core = _gradients_ns(a, p, x, stage), _core(a, p, x, stage, chunks)
+    if sharded(p):
+        data = a.ceil_div(a.mul(data, x.num_microbatches) * GATHERED_EVERY_TIME, GATHERED_ONCE)
+        left = _core(a, p, x, stage, chunks, round(PARTS * (1 - HIDDEN_BEHIND_CORE)))
+        return rest + core + data * share(r.exposed_fsdp), rest + data * PARTS + left
+    hidden = whole_model_ns(a, p, x) * int(PARTS * HIDDEN_BEHIND_CHUNK / (pp * chunks))
+    return rest + core + data * share(r.exposed_dp), rest + core + data * PARTS - hidden
 
 
-def _gradients_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> tuple[Quantity, Quantity]:
-    """Reduced gradients and gathered parameters of a step: what shows of them at least, and all of them."""
-    shown: Quantity = 0
-    raw: Quantity = 0
+def share(part: Any) -> Any:
+    """A share of one in 64ths; a fit's trial shares pass as they are."""
+    return round(PARTS * part) if isinstance(part, float) else PARTS * part
+
+
+def _gradients_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """Gradients reduced and parameters gathered, once, before any overlap."""
+    total: Quantity = 0
     for part, count in _stored(p, stage).items():
-        some, all_ = _part_gradients(a, p, x, part)
-        shown, raw = shown + some * count, raw + all_ * count
-    return shown, raw
+        total = total + _part_gradients(a, p, x, part) * count
+    return total
 
 
 @once
-def _part_gradients(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> tuple[Quantity, Quantity]:
+def _part_gradients(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
     if part == "table":
-        raw = dense_gradients(a, p, x, embedding_parameters(a, p, x))
-    elif part == "tied":
-        raw = tied_embedding(a, p, x)
-    else:
-        raw = layer_gradients(a, p, x, part)["dp"]
-    return gradients_shown(a, p, x, raw)
+        return dense_gradients(a, p, x, embedding_parameters(a, p, x))
+    return tied_embedding(a, p, x) if part == "tied" else layer_gradients(a, p, x, part)["dp"]
 
 
 def _update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
@@ -181,12 +188,11 @@ def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTi
     found = layout_stages(p, layout)
     if found is None:
         raise ValueError("the layers of this layout are not placed")
-    stages = {stage.rank: stage for stage in found}.values()
     costs = [
-        (a.maximum(*stage_step_ns(a, p, layout, stage, layout.pp, layout.chunks_per_rank)), stage)
-        for stage in _different(stages)
+        (a.maximum(*stage_step(a, p, layout, stage, layout.pp, layout.chunks_per_rank)), stage)
+        for stage in _different({stage.rank: stage for stage in found}.values())
     ]
-    step = a.maximum(*(cost for cost, _ in costs))
+    step = a.ceil_div(a.maximum(*(cost for cost, _ in costs)), PARTS)
     if not isinstance(step, int):
         return StepTime(step, 0, 0)  # trial constants: only the sum is wanted
     return _split(a, p, layout, max(costs, key=lambda cost: cost[0])[1], step)
@@ -214,10 +220,10 @@ def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -
     for calls, ends in ((HEAD_GATHERS, stage.heads), (EMBEDDING_GATHERS, int(stage.embedding))):
         exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
     busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(stage).items())
-    core, update = core_ns(a, p, layout, stage), _update_ns(a, p, layout, stage)
+    core, update = _core(a, p, layout, stage, layout.chunks_per_rank) // PARTS, _update_ns(a, p, layout, stage)
     compute = busy - sum(exposed.values()) - host
     fixed = whole(rates_of(p).fixed_ps / PS_PER_NS)
-    exposed["pp"] = hops_ns(a, transfer(a, p, layout), m, layout.pp, layout.chunks_per_rank)
+    exposed["pp"] = hops(a, transfer(a, p, layout), m, layout.pp, layout.chunks_per_rank) // PARTS
     exposed["dp"] = step - core - update - fixed - exposed["pp"]
     return StepTime(
         step_ns=step,
