@@ -1,9 +1,9 @@
 """How near the step-time model comes to published runs, and how well it orders them.
 
 ``python -m benchmarks.time_accuracy --csv FILE [--csv FILE ...] [--regret] [--format json]``. An error is predicted over
-measured tokens/s/GPU, minus 1. Order is looked at among distinct layouts of one model on one GPU (repeated runs of one count
-once, at their median): releases of one layout would rank by release. With ``--regret``, how much slower the published layout is than
-meshwright's choice for the same request, in meshwright's own eyes.
+measured tokens/s/GPU, minus 1. Order is looked at among distinct layouts of one model on one GPU; repeated runs of one count
+once, at their median, as releases of one layout would rank by release. With ``--regret``, how much slower the published
+layout is than meshwright's choice for the same request, in meshwright's own eyes.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def _run(row: Row, usual: _Usual) -> Run:
     rate, step = _real(row, "tokens_per_sec_per_gpu"), _real(row, "step_time_s")
     if rate is None and step is None:
         raise Skipped("no throughput or step time")
-    note, section = _text(row, "note"), _text(row, "section")
+    note = _text(row, "note")
     if _is_functional(row):
         raise Skipped("functional run")
     if "regression" in note.lower() or "footnote" in note.lower():

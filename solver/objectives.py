@@ -134,7 +134,8 @@ def _layout_memory(problem: Problem, layout: Layout) -> int:
     stages = layout_stages(problem, layout)
     assert stages is not None, "a layout that passed the rules places its layers"
     a = Integers()
-    return max(high_bytes(a, problem, layout, allocated_bytes(a, problem, layout, stage)) for stage in stages)
+    fullest: int = max(high_bytes(a, problem, layout, allocated_bytes(a, problem, layout, stage)) for stage in stages)
+    return fullest
 
 
 OBJECTIVES = {

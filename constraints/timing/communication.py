@@ -37,8 +37,8 @@ __all__ = [
     "expert_tensor_gather",
     "layer_gradients",
     "stage_communication",
-    "tensor_collective",
     "tensor_calls",
+    "tensor_collective",
     "tied_embedding",
     "transfer",
 ]

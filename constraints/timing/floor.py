@@ -1,7 +1,7 @@
 """A floor under the step time, by few degrees at a time: what keeps the solver's proof short.
 
-The time of a layer is convex in the micro-batch ``b`` and not negative, so it is nowhere below ``alpha b``, found by
-evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d`` ranks share ``B`` sequences, so ``m b`` is
+The time of a layer is a maximum of lines in the micro-batch ``b``, none of which is negative at 0, so it is nowhere below
+``alpha b``, the slope found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d`` ranks share ``B`` sequences, so ``m b`` is
 ``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha / W`` of the whole model, whatever ``d`` and
 ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of experts and dispatch on ``w`` and ``e``, of
 context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) / (m v)`` and the mean stage's gradients.
@@ -81,13 +81,12 @@ def _layers(p: Problem) -> tuple[tuple[LayerKind, int], ...]:
 
 
 def _slope(p: Problem, time: Callable[[int], int], share: int) -> int:
-    """Nanoseconds of a step whose micro-batches take ``time(b)`` on ``share`` of the GPUs: what their number cannot change."""
+    """Nanoseconds of a step whose micro-batches take ``time(b)`` on ``share`` of the GPUs, however they are cut."""
     low, high = LARGE
     at_high = time(high)
     rise = at_high - time(low) - ROUNDED * (p.model.num_layers + 2)
-    # convex: the chord of two large b lies above the curve between, the ray to the origin below where the chord meets the axis under it
-    alpha = min(rise / (high - low), (at_high - ROUNDED * (p.model.num_layers + 2)) / high)
-    return math.floor(max(0.0, alpha) * (p.global_batch_size or 1) * share / p.gpus)
+    alpha = min(rise / (high - low), (at_high - ROUNDED * (p.model.num_layers + 2)) / high)  # no chord below the origin
+    return math.floor(max(0.0, float(alpha)) * (p.global_batch_size or 1) * share / p.gpus)
 
 
 @lru_cache(maxsize=256)
@@ -97,9 +96,7 @@ def _dense(recompute: Recompute) -> Table:
     def table(p: Problem, tp: int, sequence_parallel: int) -> int:
         def time(size: int) -> int:
             a = Remembering()
-            x = Layout(
-                tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute
-            )
+            x = Layout(tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute)
             layers = sum((dense_ns(a, p, x, kind) + exposed_tensor_ns(a, p, x, kind)) * n for kind, n in _layers(p))
             return int(layers + head_ns(a, p, x) * (1 + p.model.mtp_layers))
 
@@ -132,7 +129,7 @@ def _experts(p: Problem, etp: int, ep: int) -> int:
 
 
 def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:
-    exposed = rates_of(p).exposed_dp * (GRADIENT_BYTES + PARAMETER_BYTES) / KIB
+    exposed = float(rates_of(p).exposed_dp) * (GRADIENT_BYTES + PARAMETER_BYTES) / KIB
     return math.floor(elements / parts * ps_per_kib * exposed / PS_PER_NS)
 
 
@@ -145,4 +142,5 @@ def _expert_gradients(p: Problem, ranks: int, pp: int) -> int:
     layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
     if p.gpus % (ranks * pp):
         return 0
-    return _gradients(p, all_experts(p.model) * layers, ranks * pp, expert_data_ring(p, ranks, pp))
+    ring = expert_data_ring(p, ranks, pp)
+    return _gradients(p, all_experts(p.model) * layers, ranks * pp, ring)

@@ -17,8 +17,8 @@ from constraints.timing import collectives
 from constraints.timing.communication import (
     context_collectives,
     expert_tensor_gather,
-    tensor_collective,
     tensor_calls,
+    tensor_collective,
 )
 from constraints.timing.compute import attention_ns, coefficient, scale
 from constraints.timing.rates import rates_of, whole

@@ -49,7 +49,7 @@ def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
         return head_ns(a, p, x) + exposed_gathers_ns(a, p, x, HEAD_GATHERS)
     if part == "embedding":
         return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
-    if part == "mtp":
+    if isinstance(part, str):
         return mtp_ns(a, p, x)
     busy = layer_ns(a, p, x, part)
     for exposed in exposed_layer_ns(a, p, x, part).values():
@@ -101,8 +101,9 @@ def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: int, weig
 
 
 def stage_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, pp: int, chunks: int) -> tuple[Quantity, Quantity]:
-    """The step as ``stage`` paces it, in 64ths of a nanosecond, of which the larger counts: gradients and parameters as far as
-    they show at least, or as far as they outlast what hides them.
+    """The step as ``stage`` paces it, in 64ths of a nanosecond, twice, of which the larger counts.
+
+    Gradients and parameters count as far as they show at least, or as far as they outlast what hides them.
 
     They hide behind the neighbouring compute of a mean chunk; Megatron-FSDP's behind nearly all of the step.
     """
@@ -135,7 +136,7 @@ def _gradients_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quanti
 def _part_gradients(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
     if part == "table":
         return dense_gradients(a, p, x, embedding_parameters(a, p, x))
-    return tied_embedding(a, p, x) if part == "tied" else layer_gradients(a, p, x, part)["dp"]
+    return tied_embedding(a, p, x) if isinstance(part, str) else layer_gradients(a, p, x, part)["dp"]
 
 
 def _update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
@@ -149,7 +150,7 @@ def _update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
 
 @once
 def _update(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
-    stored = embedding_parameters(a, p, x) if part == "table" else dense_parameters(a, p, x, part)
+    stored = embedding_parameters(a, p, x) if isinstance(part, str) else dense_parameters(a, p, x, part)
     owned = a.ceil_div(stored, dense_shards(a, p, x))
     if isinstance(part, LayerKind) and part.feedforward == "moe":
         experts = expert_parameters(a, p, x, part)

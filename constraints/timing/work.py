@@ -1,8 +1,8 @@
 """Picoseconds of work per token of one layer on one rank, by tensor degree: GEMMs by shape, attention, bytes moved, casts.
 
 A GEMM ``(m, n, k)`` takes ``2 m n k`` FLOP at the rate of its precision, times ``1 + K0/k`` forward, ``1 + K0/n`` for the
-data gradient and ``1 + K0/m`` for the weight gradient; ``m`` is the number of tokens, so all but the last is linear in it, and
-the last is linear with a constant. Everything here is per token of the rank's context shard, except routed experts (per
+data gradient and ``1 + K0/m`` for the weight gradient; ``m`` is the number of tokens, so all is linear in it, the last with a
+constant. Everything here is per token of the rank's context shard, except routed experts (per
 routed row). Forms and figures: ai-dynamo/aiconfigurator@095f58a (kernel tables); attention counts causal FLOP and runs in
 bf16 whatever the precision of the GEMMs.
 """
@@ -19,7 +19,7 @@ from constraints.problem import Problem
 from constraints.timing.rates import Rates, rates_of
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Work", "attention_span", "expert_work", "head_work", "layer_work"]
+__all__ = ["Work", "attention_flop", "attention_span", "expert_work", "head_work", "layer_work"]
 
 ATTENTION_TILE = 128
 """Keys of one tile of a fused kernel: a window costs one tile more than it is wide."""
@@ -81,17 +81,20 @@ def attention_span(model: ModelSpec, seq_length: int) -> float:
     return sum(window if model.has_window(i) else full for i in layers) / len(layers)
 
 
-def core_attention(r: Rates, p: Problem, tp: int) -> Work:
-    """Scores and their product with the values."""
+def attention_flop(p: Problem) -> float:
+    """Forward FLOP of scores and their product with the values, per token and layer: causal, windows counted."""
     model = p.model
     if model.multi_latent_attention:
         width = (model.qk_head_dim or 0) + (model.qk_pos_emb_head_dim or 0) + (model.v_head_dim or 0)
-        flop = 2 * model.num_attention_heads * width * attention_span(model, p.seq_length)
-    else:
-        shapes = model.attention_shapes
-        heads = sum(shape.query_width * count for shape, count in shapes) / max(1, sum(count for _, count in shapes))
-        flop = 4 * heads * attention_span(model, p.seq_length)
-    forward = flop * r.attention_ps / tp
+        return 2 * model.num_attention_heads * width * attention_span(model, p.seq_length)
+    shapes = model.attention_shapes
+    heads = sum(shape.query_width * count for shape, count in shapes) / max(1, sum(count for _, count in shapes))
+    return 4 * heads * attention_span(model, p.seq_length)
+
+
+def core_attention(r: Rates, p: Problem, tp: int) -> Work:
+    """Scores and their product with the values."""
+    forward = attention_flop(p) * r.attention_ps / tp
     return Work(forward, forward * r.attention_backward)
 
 
