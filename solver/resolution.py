@@ -22,7 +22,7 @@ __all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_mo
 DEFAULT_SEQ_LENGTH = 4096
 MEGATRON_VERSIONS = ("0.20",)
 TASKS = ("pretrain", "sft", "lora")
-OBJECTIVE_NAMES = ("communication", "data-parallel")
+OBJECTIVE_NAMES = ("step-time", "communication", "data-parallel", "memory")
 
 LARGEST = {"gpus": 1_000_000, "gpus_per_node": 1_000_000, "nvlink_domain": 1_000_000, "seq_length": 100_000_000}
 LARGEST |= {"global_batch_size": 100_000_000, "top": 1000}
