@@ -67,6 +67,7 @@ class Report:
             "precision": problem.precision,
             "task": problem.task,
             "objective": problem.objective,
+            "stack": problem.stack,
             "megatron": problem.megatron,
             "mtp_num_layers": problem.model.mtp_num_layers,
         }

@@ -11,6 +11,7 @@ from constraints.layout import Settings
 from constraints.precision_names import PRECISIONS
 from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Stratum
+from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
 from solver.pinned import pinned_words, similar
@@ -64,6 +65,7 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
         precision=_one_of(request, "precision", PRECISIONS, "bf16"),
         task=_one_of(request, "task", TASKS, "pretrain"),
         objective=_one_of(request, "objective", OBJECTIVE_NAMES, "communication"),
+        stack=_one_of(request, "stack", STACKS, NEWEST_STACK),
         megatron=_one_of(request, "megatron", MEGATRON_VERSIONS, MEGATRON_VERSIONS[-1]),
         settings=settings,
         pins=tuple(pinned.rules),
@@ -89,7 +91,7 @@ def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
     for name in ("gpus_per_node", "nvlink_domain"):
         origins.setdefault(name, catalog)
     origins["budget_bytes"] = origins.get("memory_gib", catalog)
-    for name in ("seq_length", "precision", "task", "objective", "megatron", "optimizer"):
+    for name in ("seq_length", "precision", "task", "objective", "stack", "megatron", "optimizer"):
         origins.setdefault(name, Origin("default", "default"))
     return origins
 
