@@ -97,13 +97,13 @@ class Integers:
 
 
 class Remembering(Integers):
-    """:class:`Integers` for one problem and one layout: each formula marked :func:`once` is evaluated once."""
+    """Plain integers that build each formula once: for one problem and one layout, whose stages share most of theirs."""
 
     def __init__(self) -> None:
-        self._built: dict[Hashable, Any] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], R]) -> R:
-        if key not in self._built:
-            self._built[key] = make()
-        found: R = self._built[key]
-        return found
+        if key not in self._made:
+            self._made[key] = make()
+        made: R = self._made[key]
+        return made

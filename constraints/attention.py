@@ -91,7 +91,7 @@ class ProjectionOverTensor(Rule):
     source = mcore("tensor_parallel/layers.py", "ColumnParallelLinear.__init__")
     scope = ("tp",)
     reads = ("num_attention_heads", "num_query_groups", "kv_channels")
-    example = "9 heads of 7 channels with tp=2: 63 mod 2 = 1"
+    example = "9 heads of 7 channels in 3 groups with tp=2: 105 mod 2 = 1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
         return all(width % layout.tp == 0 for width in _projection_widths(problem))
@@ -102,7 +102,9 @@ class ProjectionOverTensor(Rule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         width = next(w for w in _projection_widths(problem) if w % layout.tp)
-        return f"an attention projection is {width} wide: {width} mod tp={layout.tp} = {width % layout.tp}"
+        return (
+            f"an attention projection {width} wide over tp={layout.tp}: {width} mod {layout.tp} = {width % layout.tp}"
+        )
 
 
 def _projection_widths(problem: Problem) -> tuple[int, ...]:
@@ -129,9 +131,9 @@ class LatentAttention(SettingsRule):
 
     def _clashes(self, problem: Problem) -> list[str]:
         model = problem.model
-        clashes = [name for name in ("rotary_interleaved", "attention_output_gate") if getattr(model, name)]
+        clashes = [f"{name}=True" for name in ("rotary_interleaved", "attention_output_gate") if getattr(model, name)]
         if model.apply_rope_fusion and model.rope_type not in (None, "yarn"):
-            clashes.append(f"apply_rope_fusion with rope_type={model.rope_type}")
+            clashes.append(f"apply_rope_fusion=True with rope_type={model.rope_type}")
         return clashes
 
     def reason(self, problem: Problem, layout: Layout) -> str:

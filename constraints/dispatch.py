@@ -29,7 +29,12 @@ class Dispatcher(Rule):
     noticed = Noticed.CONFIG
     source = bridge("training/flex_dispatcher_backend.py", "validate_flex_dispatcher_backend")
     scope = ("ep", "etp")
-    reads = ("moe_token_dispatcher_type", "moe_flex_dispatcher_backend")
+    reads = (
+        "moe_token_dispatcher_type",
+        "moe_flex_dispatcher_backend",
+        "moe_pad_expert_input_to_capacity",
+        "variable_seq_lengths",
+    )
     example = "moe_token_dispatcher_type=flex moe_flex_dispatcher_backend=deepep on GB200"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -109,7 +114,10 @@ class ExpertCapacity(SettingsRule):
         if factor is not None and others:
             return f"moe_expert_capacity_factor={factor} does not go with {', '.join(others)} load balancing"
         if settings.moe_pad_expert_input_to_capacity and (factor is None or factor < 0):
-            return f"moe_pad_expert_input_to_capacity=True with moe_expert_capacity_factor={factor}: set it, say to 1.0"
+            what = (
+                "without moe_expert_capacity_factor" if factor is None else f"with moe_expert_capacity_factor={factor}"
+            )
+            return f"moe_pad_expert_input_to_capacity=True {what}: set it, say to 1.0"
         return None
 
     def reason(self, problem: Problem, layout: Layout) -> str:

@@ -48,9 +48,9 @@ class PatternReads(SettingsRule):
         main, *following = model.hybrid_override_pattern.split("/")
         for part, known in ((main, SYMBOLS | {"|"}), *((part, SYMBOLS) for part in following)):
             if unknown := sorted(set(part) - known):
-                return f"the pattern {part} holds {', '.join(unknown)}; known are {' '.join(sorted(known))}"
+                return f"the pattern '{part}' holds {', '.join(unknown)}; known are {' '.join(sorted(known))}"
             if "*" in part and set(part) & {"D", "+"}:
-                return f"the pattern {part} mixes * with D or +"
+                return f"the pattern '{part}' mixes * with D or +"
         if len(set(following)) > 1:
             return f"the {len(following)} MTP patterns {', '.join(following)} are not the same"
         count = len(main.replace("|", ""))
@@ -115,7 +115,7 @@ class PipesOverRanks(ShapeRule):
         segments, pp, split = _segments(problem.model), layout.pp, layout.split
         if segments % pp:
             return f"the pattern has {segments} segments over pp={pp}: {segments} mod {pp} = {segments % pp}"
-        return f"the pattern has {segments} segments, and first={split.first} last={split.last} are given too"
+        return f"the pattern has {segments} segments, and {split.ends} is given too"
 
 
 class EverySegmentBuilt(ShapeRule):
@@ -318,7 +318,7 @@ class DeltaNetHeads(Rule):
             return None
         keys, values = model.linear_num_key_heads, model.linear_num_value_heads
         if not keys or not values:
-            return f"linear_num_key_heads={keys} and linear_num_value_heads={values} must both be set"
+            return f"linear_num_key_heads and linear_num_value_heads must both be set: {keys or 0} and {values or 0}"
         if values % keys:
             return f"{values} value heads over {keys} key heads: {values} mod {keys} = {values % keys}"
         ranks = tp * cp  # value heads are a multiple of key heads: what divides these divides those

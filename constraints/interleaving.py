@@ -6,7 +6,12 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, mcore
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "schedule_takes"]
+
+
+def schedule_takes(pp: int, group: int, microbatches: int) -> bool:
+    """True if the interleaved schedule of ``pp`` ranks runs so many micro-batches, ``group`` at a time."""
+    return pp <= group <= microbatches and (microbatches % group == 0 or microbatches % group >= pp)
 
 
 class InterleavingNeedsPipeline(Rule):
@@ -44,8 +49,7 @@ class InterleavedMicroBatches(Rule):
     def holds(self, problem: Problem, layout: Layout) -> bool:
         if not layout.interleaved:
             return True
-        pp, group, count = layout.pp, layout.microbatch_group, layout.num_microbatches
-        return pp <= group <= count and (count % group == 0 or count % group >= pp)
+        return schedule_takes(layout.pp, layout.microbatch_group, layout.num_microbatches)
 
     def post(self, model: Builder, problem: Problem) -> None:
         x, when = model.x, model.interleaved
@@ -70,7 +74,10 @@ class InterleavedMicroBatches(Rule):
             )
         if group < pp:
             return f"microbatch_group_size_per_vp_stage={group} is less than pp={pp}"
-        return f"{count} micro-batches in groups of {group} leave {count % group}: it must be 0 or at least pp={pp}"
+        return (
+            f"{count} micro-batches in groups of {group}: {count} mod {group} = {count % group}, "
+            f"which must be 0 or at least pp={pp}"
+        )
 
 
 RULES = (InterleavingNeedsPipeline(), InterleavedMicroBatches())

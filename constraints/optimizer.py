@@ -92,7 +92,10 @@ class OverlappedGather(Rule):
 
 
 class MegatronFsdp(SettingsRule):
-    """Megatron FSDP excludes torch FSDP2 and the rank order tp-cp-ep-pp-dp. It takes tp, pp, cp and ep as they are."""
+    """Megatron FSDP excludes torch FSDP2 and the rank order tp-cp-ep-pp-dp.
+
+    It takes tp, pp, cp and ep as they are.
+    """
 
     id = "optimizer.mfsdp-v1"
     noticed = Noticed.CONFIG

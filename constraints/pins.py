@@ -36,7 +36,7 @@ class Pin(_Word):
     """A decision has the value that the user gave it; ``vpp`` ``None`` means no interleaving."""
 
     def __init__(self, name: str, decision: str, value: Any, origin: Origin) -> None:
-        super().__init__(name, decision, f"{name}={'null' if value is None else value}", origin)
+        super().__init__(name, decision, f"{name}={_shown(value)}", origin)
         self.value = value
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -47,7 +47,12 @@ class Pin(_Word):
         model.allow(self.decision, lambda value: value == wanted)
 
     def reason(self, problem: Problem, layout: Layout) -> str:
-        return f"you asked for {self.text}, the layout has {getattr(layout, self.decision)}"
+        return f"you asked for {self.text}, the layout has {_shown(getattr(layout, self.decision))}"
+
+
+def _shown(value: Any) -> Any:
+    """``null``, as an override says it, for what is not set."""
+    return "null" if value is None else value
 
 
 class Limit(_Word):

@@ -49,7 +49,10 @@ class FullRecompute(RecomputeRule):
         if recompute.granularity not in (None, "full", "selective"):
             return f"recompute_granularity={recompute.granularity} is neither full nor selective"
         if recompute.is_full and recompute.method not in METHODS:
-            return f"recompute_granularity=full with recompute_method={recompute.method}: set it to uniform or block"
+            what = (
+                "without recompute_method" if recompute.method is None else f"with recompute_method={recompute.method}"
+            )
+            return f"recompute_granularity=full {what}: set it to uniform or block"
         if recompute.is_full and recompute.num_layers is None:
             return "recompute_granularity=full without recompute_num_layers: set it, say to 1"
         return None

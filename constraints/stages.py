@@ -101,12 +101,11 @@ class FirstLastSplit(SplitRule):
         given = [count for count in (split.first, split.last) if count is not None]
         rest, stages = problem.model.num_layers - sum(given), layout.pp - len(given)
         if any(count <= 0 or count % vpp for count in given):
-            return f"first={split.first}, last={split.last}: each must be positive and a multiple of vpp={vpp}"
-        return (
-            f"first={split.first}, last={split.last} leave {rest} layers to {stages} middle stages"
-            + (f" of {vpp} chunks" if vpp > 1 else "")
-            + ": they must share them evenly"
-        )
+            return f"{split.ends}: each must be positive and a multiple of vpp={vpp}"
+        if rest == 0 or stages <= 0:
+            return f"{split.ends} leaves {rest} layers to {max(0, stages)} middle stages"
+        chunks, what = stages * vpp, "middle stages" if vpp == 1 else f"middle stages of {vpp} chunks"
+        return f"{split.ends} leaves {rest} layers to {stages} {what}: {rest} mod {chunks} = {rest % chunks}"
 
 
 class FirstLastSane(SplitRule):
@@ -129,10 +128,10 @@ class FirstLastSane(SplitRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         split = layout.split
-        if layout.pp == 1:
-            return f"first={split.first} and last={split.last} are both given with pp=1: one rank is both"
+        if layout.pp == 1 and split.first is not None and split.last is not None:
+            return f"{split.ends} are both given with pp=1: one rank is both"
         rest = problem.model.num_layers - (split.first or 0) - (split.last or 0)
-        return f"first={split.first} + last={split.last} leave {rest} of {problem.model.num_layers} layers"
+        return f"{split.ends} leaves {rest} of {problem.model.num_layers} layers to the other stages"
 
 
 class OneForm(SplitRule):
@@ -151,9 +150,10 @@ class OneForm(SplitRule):
 
 def _forms(split: PipelineSplit) -> list[str]:
     given = {
-        "pipeline_model_parallel_layout": split.layout is not None,
-        "first/last layer counts": split.first is not None or split.last is not None,
-        "account_for_*_in_pipeline_split": split.account_for_embedding or split.account_for_loss,
+        f"pipeline_model_parallel_layout={split.layout}": split.layout is not None,
+        split.ends: split.first is not None or split.last is not None,
+        "account_for_embedding_in_pipeline_split=True": split.account_for_embedding and not split.account_for_loss,
+        "account_for_loss_in_pipeline_split=True": split.account_for_loss,
     }
     return [name for name, present in given.items() if present]
 
@@ -212,9 +212,11 @@ class LayoutContent(SplitRule):
             return None
         flat = "".join(chunks)
         if not flat.startswith("E") or flat.count("E") != 1:
-            return "E must stand once, at the very beginning"
+            return (
+                f"it holds {flat.count('E')} E and begins with {flat[:1]!r}: E must stand once, at the very beginning"
+            )
         if not flat.endswith("L") or flat.count("L") != 1:
-            return "L must stand once, at the very end"
+            return f"it holds {flat.count('L')} L and ends with {flat[-1:]!r}: L must stand once, at the very end"
         if flat.count("t") != model.num_layers:
             return f"it holds {flat.count('t')} t, the model has {model.num_layers} layers"
         if flat.count("m") != model.mtp_layers:
@@ -222,13 +224,14 @@ class LayoutContent(SplitRule):
         if "m" not in flat:
             return None
         if "t" in flat[flat.index("m") :]:
-            return "a decoder layer comes after an MTP layer"
+            return f"{flat[flat.index('m') :].count('t')} decoder layers come after an MTP layer"
         homes = [i for i, chunk in enumerate(chunks) if "m" in chunk]
         if len(homes) > 1:
-            return "MTP layers are spread over several chunks"
+            return f"MTP layers are spread over {len(homes)} chunks"
         per_rank = max(1, len(chunks) // pp)
         if homes[0] // pp != per_rank - 1:
-            return "MTP layers must be in the last virtual stage of their rank"
+            stage = homes[0] // pp
+            return f"MTP layers are in virtual stage {stage} of {per_rank}: they must be in the last one of their rank"
         return None
 
     def reason(self, problem: Problem, layout: Layout) -> str:
@@ -257,7 +260,8 @@ class HybridTakesNoLayout(SplitRule):
         return not model.is_hybrid or split.layout is None
 
     def reason(self, problem: Problem, layout: Layout) -> str:
-        return f"{problem.model.name} is a hybrid model: its layers are not placed by a layout string"
+        layout_string = layout.split.layout
+        return f"{problem.model.name} is a hybrid model and takes no pipeline_model_parallel_layout={layout_string}"
 
 
 class LayerOnEveryRank(SplitRule):
@@ -278,7 +282,7 @@ class LayerOnEveryRank(SplitRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         counts = _layers_of_ranks(problem.model, layout.pp, layout.chunks_per_rank, layout.split) or []
-        empty = [str(rank) for rank, count in enumerate(counts) if count == 0]
+        empty = [str(rank) for rank, count in enumerate(counts) if count <= 0]
         return f"pipeline rank {', '.join(empty[:6])} has no decoder layer"
 
 

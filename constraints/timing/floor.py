@@ -1,10 +1,11 @@
 """A floor under the step time, by few degrees at a time: what keeps the solver's proof short.
 
-The time of a layer is a maximum of lines in the micro-batch ``b``, none of which is negative at 0, so it is nowhere below
-``alpha b``, the slope found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d`` ranks share ``B`` sequences, so ``m b`` is
-``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha / W`` of the whole model, whatever ``d`` and
-``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of experts and dispatch on ``w`` and ``e``, of
-context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) / (m v)`` and the mean stage's gradients.
+The time of a layer is a maximum of lines in the micro-batch ``b``, none of which is negative at 0, so it is nowhere
+below ``alpha b``, the slope found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d``
+ranks share ``B`` sequences, so ``m b`` is ``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha /
+W`` of the whole model, whatever ``d`` and ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of
+experts and dispatch on ``w`` and ``e``, of context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) /
+(m v)`` and the mean stage's gradients.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import lru_cache
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering
 from constraints.layout import Layout, Recompute
-from constraints.memory.optimizer import GRADIENT_BYTES, trains_all
+from constraints.memory.optimizer import gradient_bytes, trains_all
 from constraints.memory.parameters import all_experts, layer_sizes
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -129,7 +130,7 @@ def _experts(p: Problem, etp: int, ep: int) -> int:
 
 
 def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:
-    exposed = float(rates_of(p).exposed_dp) * (GRADIENT_BYTES + PARAMETER_BYTES) / KIB
+    exposed = float(rates_of(p).exposed_dp) * (gradient_bytes(p) + PARAMETER_BYTES) / KIB
     return math.floor(elements / parts * ps_per_kib * exposed / PS_PER_NS)
 
 

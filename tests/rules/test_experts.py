@@ -1,4 +1,4 @@
-"""Rules about experts: each is broken by one layout and kept by a near twin."""
+"""Rules about experts and routing: each is broken by one layout and kept by a near twin."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from constraints.experts import RULES
+from constraints import experts, routing
 from models_catalog.schema import ModelSpec
 from tests.rules.builders import hybrid, judge, model, moe
 
-BY_ID = {rule.id.removeprefix("experts."): rule for rule in RULES}
+BY_ID = {rule.id.removeprefix("experts."): rule for rule in (*experts.RULES, *routing.RULES)}
 SHARED = {"moe_shared_expert_intermediate_size": 2048}
 Case = tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]
 
@@ -45,7 +45,7 @@ BROKEN: list[Case] = [
         "group-routing-runtime",
         moe(num_moe_experts=8, moe_router_topk=4, moe_router_num_groups=8, moe_router_group_topk=2),
         {},
-        ("8 experts in 8 groups are 1", "4 // 2 = 2"),
+        ("8 experts in 8 groups are 1", "floor(4 / 2) = 2"),
     ),
     ("group-routing-runtime", moe(moe_router_topk_limited_devices=4), {"ep": 2}, ("4 of 2 groups", "ep=2")),
     ("expert-bias", moe(moe_router_enable_expert_bias=True), {}, ("moe_router_score_function=softmax", "sigmoid")),

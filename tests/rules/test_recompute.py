@@ -20,7 +20,7 @@ STEP = {"cuda_graph_impl": "full_iteration", "use_te_rng_tracker": True, "check_
 DROP_AND_PAD = {"moe_expert_capacity_factor": 1.0, "moe_pad_expert_input_to_capacity": True}
 
 BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
-    ("recompute.rc-full", model(), {"recompute": Recompute("full")}, ("recompute_method=None", "uniform")),
+    ("recompute.rc-full", model(), {"recompute": Recompute("full")}, ("without recompute_method", "uniform")),
     ("recompute.rc-full", model(), {"recompute": Recompute("full", "uniform")}, ("recompute_num_layers",)),
     ("recompute.rc-full", model(), {"recompute": Recompute("some")}, ("recompute_granularity=some",)),
     ("recompute.rc-sel", model(), {"recompute": selective("attn")}, ("recompute_modules holds attn",)),
