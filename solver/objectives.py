@@ -14,7 +14,7 @@ from constraints.arithmetic import Integers, ceil_div
 from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.overhead import high_bytes
-from constraints.memory.stage import allocated_bytes
+from constraints.memory.stage import allocated_bytes, peaks
 from constraints.problem import GIB, Problem
 from constraints.timing.communication import communication_ns
 from constraints.timing.floor import step_floor_ns
@@ -122,9 +122,10 @@ def _time_unit(problem: Problem) -> str:
 def _post_memory(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
     formulas = [
-        (high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), literal)
+        (high_bytes(a, problem, x, peak), literal)
         for shape, literal in model.shapes
         for stage in shape.fullest
+        for peak in peaks(a, problem, x, stage)
     ]
     return _largest(model, formulas, "fullest_bytes_100")
 

@@ -11,6 +11,7 @@ from constraints.layout import Settings
 from constraints.precision_names import PRECISIONS
 from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Stratum
+from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
 from solver.memory_options import imbalance_percent, with_memory_options
@@ -61,6 +62,7 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
         precision=_one_of(request, "precision", PRECISIONS, "bf16"),
         task=_one_of(request, "task", TASKS, "pretrain"),
         objective=_one_of(request, "objective", OBJECTIVE_NAMES, "communication"),
+        stack=_one_of(request, "stack", STACKS, NEWEST_STACK),
         megatron=_one_of(request, "megatron", MEGATRON_VERSIONS, MEGATRON_VERSIONS[-1]),
         settings=settings,
         pins=tuple(pinned.rules),
@@ -93,6 +95,7 @@ def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
         "precision",
         "task",
         "objective",
+        "stack",
         "megatron",
         "optimizer",
         "grad_dtype",

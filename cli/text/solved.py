@@ -6,7 +6,7 @@ import click
 
 from cli.text.bars import memory_bars
 from cli.text.page import Page
-from cli.text.time import seconds, time_entries
+from cli.text.time import neighbour_entries, seconds, time_entries
 from constraints.problem import TARGET_TOKENS, Problem
 from constraints.rule import Rule
 from models_catalog.schema import ModelSpec
@@ -31,6 +31,7 @@ def solved_text(report: Report, width: int | None = None) -> str:
             page.line()
             page.line(click.style(f"#{rank}", bold=True))
         _answer(page, answer, brief=rank > 1)
+    neighbour_entries(page, report.neighbours)
     page.line()
     _assumed(page, report.asked, report.answers[0])
     _next(page, report)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from cli.text.page import Page
 from solver.answer import Answer
+from solver.neighbours import Neighbour
 
-__all__ = ["seconds", "time_entries"]
+__all__ = ["neighbour_entries", "seconds", "time_entries"]
 
 LEAST_SHARE = 0.005
 """Parts of a step smaller than this are left out."""
@@ -33,3 +36,14 @@ def time_entries(page: Page, answer: Answer, *, brief: bool) -> None:
     parts += [("host", step.host_ns), ("optimizer", step.optimizer_ns), ("fixed", step.fixed_ns)]
     shown = [f"{name} {time / step.step_ns:.0%}" for name, time in parts if time >= LEAST_SHARE * step.step_ns]
     page.entry("", ", ".join(shown) + f"; software of NeMo {timing.stack} and later")
+
+
+def neighbour_entries(page: Page, neighbours: Iterable[Neighbour]) -> None:
+    """What each neighbour would cost, cheapest first; those that cannot be are left out."""
+    possible = sorted((n for n in neighbours if n.slower is not None), key=lambda n: n.slower or 0.0)
+    for i, neighbour in enumerate(possible):
+        name = "mbs" if neighbour.decision == "micro_batch_size" else neighbour.decision
+        page.entry(
+            "nearby" if i == 0 else "",
+            f"{name}={neighbour.value} instead of {neighbour.instead_of}: {neighbour.slower:+.1%} ({neighbour.why})",
+        )

@@ -1,10 +1,11 @@
 """A floor under the step time, by few degrees at a time: what keeps the solver's proof short.
 
-The time of a layer is a maximum of lines in the micro-batch ``b``, none of which is negative at 0, so it is nowhere below
-``alpha b``, the slope found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d`` ranks
-share ``B`` sequences, so ``m b`` is ``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha / W`` of
-the whole model, whatever ``d`` and ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of experts and dispatch on ``w`` and ``e``, of
-context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) / (m v)`` and the mean stage's gradients.
+The time of a layer is a maximum of lines in the micro-batch ``b``, none of which is negative at 0, so it is nowhere
+below ``alpha b``, the slope found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d``
+ranks share ``B`` sequences, so ``m b`` is ``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha /
+W`` of the whole model, whatever ``d`` and ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of
+experts and dispatch on ``w`` and ``e``, of context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) /
+(m v)`` and the mean stage's gradients.
 """
 
 from __future__ import annotations

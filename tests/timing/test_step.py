@@ -71,7 +71,7 @@ def test_a_full_iteration_graph_helps_experts_on_the_newest_software_only() -> N
     for stack in ("26.02", "26.06"):
         p = problem("qwen3-30b-a3b", "gb200", 8, settings=graphed, stack=stack)
         times[stack] = step_time(p, layout(p, ep=8, micro_batch_size=4, num_microbatches=16)).step_ns
-    assert times["26.06"] < 0.75 * times["26.02"]
+    assert times["26.06"] < 0.85 * times["26.02"]
 
 
 def test_lora_neither_reduces_gradients_nor_updates_what_is_frozen() -> None:
