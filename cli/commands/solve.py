@@ -22,7 +22,7 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @click.option(
     "--objective",
     metavar="NAME",
-    help="communication (default), step-time, data-parallel or memory.",
+    help="step-time (default), communication, data-parallel or memory.",
     shell_complete=words_of("solver.resolution", "OBJECTIVE_NAMES"),
 )
 @click.option("--limit", multiple=True, metavar="'KEY<=N'", help="Bound a decision; repeatable.")
