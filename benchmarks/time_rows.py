@@ -6,12 +6,10 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from constraints.errors import MeshwrightError
 from constraints.layout import Layout, Settings
@@ -22,7 +20,7 @@ from constraints.problem import GIB, Problem
 from constraints.reading import read_layout
 from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError
-from models_catalog.loader import load_gpu, load_model, model_fields
+from models_catalog.loader import load_gpu, load_model
 from models_catalog.names import spelling
 from models_catalog.schema import ModelSpec
 
@@ -34,7 +32,6 @@ PERFORMANCE_ITEMS = ("pretrain_performance", "pretrain_weak_scaling")
 """Items of a verification card that measure speed; the others check that training converges, on tiny batches."""
 
 RECIPES = Path(__file__).parents[1] / "tests" / "data" / "recipes.csv"
-PAPERS_MODELS = Path(__file__).parent / "data" / "published_models.yaml"
 
 
 @dataclass(frozen=True)
@@ -172,26 +169,11 @@ def _is_functional(row: Row) -> bool:
     return card and not _text(row, "section").startswith(PERFORMANCE_ITEMS)
 
 
-@cache
-def _published_models() -> dict[str, ModelSpec]:
-    found: dict[str, ModelSpec] = {}
-    for entry in yaml.safe_load(PAPERS_MODELS.read_text(encoding="utf-8")):
-        model = ModelSpec(**model_fields(entry, str(PAPERS_MODELS)))
-        for name in (model.name, *model.aliases):
-            found[spelling(name)] = model
-    return found
-
-
 def _model(name: str, note: str) -> ModelSpec:
-    from dataclasses import replace
-
     try:
         model = load_model(name)
     except CatalogError:
-        known = _published_models().get(spelling(name))
-        if known is None:
-            raise Skipped("model not in the catalog") from None
-        model = known
+        raise Skipped("model not in the catalog") from None
     return replace(model, mtp_num_layers=None) if "w/o MTP" in note else model
 
 
@@ -248,6 +230,8 @@ def _settings(row: Row, usual: _Usual) -> Settings:
         "cuda_graph_modules": tuple(word for word in modules.split(";") if word),
         "overlap_moe_expert_parallel_comm": "ep overlap on" in note or _overlaps_experts(_text(row, "matched_recipe")),
     }
+    if implementation not in ("", "none"):
+        values |= {"use_te_rng_tracker": True, "check_for_nan_in_loss": False}  # no graph without them
     if "tokendrop" in note:
         values |= {"moe_expert_capacity_factor": 1.0, "moe_pad_expert_input_to_capacity": True}
     if _text(row, "fsdp") == "1":
@@ -291,8 +275,6 @@ def _layout(row: Row, problem: Problem) -> Layout:
 
 def _placed(row: Row, problem: Problem, layout: Layout) -> Layout:
     """With the row's own pipeline layout where it fits the degrees, else with an even or the balanced split."""
-    from dataclasses import replace
-
     chunks, text = layout.pp * layout.chunks_per_rank, _text(row, "pp_layout")
     if layout.pp == 1:
         return layout

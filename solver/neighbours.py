@@ -57,6 +57,8 @@ def _changed(problem: Problem, layout: Layout, decision: str, value: int) -> Lay
     x = replace(layout, **change)
     if x.pp == 1:
         x = replace(x, vpp=None)
+    while x.vpp is not None and x.pp * x.vpp > problem.model.num_layers:
+        x = replace(x, vpp=x.vpp // 2 if x.vpp > 3 else None)  # more ranks have room for fewer chunks each
     ranks, expert_ranks = x.tp * x.cp * x.pp, x.etp * x.ep * x.pp
     if layout.gpus % ranks or layout.gpus % expert_ranks:
         return "the degrees do not divide the GPUs"
