@@ -37,7 +37,7 @@ def writer(path: str | None) -> Iterator[Callable[[str], object]]:
     Raises :class:`~constraints.errors.RequestError` if the file cannot be written.
     """
     if path is None:
-        yield sys.stdout.write
+        yield sys.stdout.write if sys.stdout is not None else len
         return
     target = _target(path)
     if _is_device(target):

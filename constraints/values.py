@@ -53,6 +53,18 @@ def plain_value(value: Any) -> Any:
     return text
 
 
+DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float8": "fp8", "uint8": "fp8"}
+"""PyTorch's names of number formats, as Bridge writes them, to Megatron-LM's; fp8 moments are stored as bytes."""
+
+
+def _dtype(spelling: Spelling, value: Any) -> str:
+    name = str(value).strip().strip("'\"").removeprefix("torch.").lower()
+    name = DTYPES.get(name, name)
+    if name not in DTYPES.values():
+        raise ValueError(f"must be one of {', '.join(dict.fromkeys(DTYPES.values()))}, not {_shown(value)}")
+    return name
+
+
 def _integer(spelling: Spelling, value: Any) -> int:
     if isinstance(value, str):
         text = value.strip()
@@ -186,6 +198,7 @@ _READERS = {
     "int": _integer,
     "float": _float,
     "bool": _boolean,
+    "dtype": _dtype,
     "version 2": _version_2,
     "str": _text,
     "ints": _integers,

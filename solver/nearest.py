@@ -7,6 +7,7 @@ them, the split stays if it still fits. Ties go the way that ``solve``'s do.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -195,11 +196,7 @@ def _changes(judged: Layout, found: Layout) -> Iterator[tuple[str, Any, Any]]:
 
 def _shown(value: Any) -> str:
     plain = _plain(value)
-    return (
-        {None: "null", True: "true", False: "false"}[plain]
-        if plain is None or plain is True or plain is False
-        else str(plain)
-    )
+    return json.dumps(plain) if isinstance(plain, bool | None) else str(plain)
 
 
 def _plain(value: Any) -> Any:

@@ -69,15 +69,16 @@ class Verdict:
     def warnings(self) -> list[str]:
         return [*self.notes, *(f"{broken.rule.id}: {broken.fact.text}" for broken in self.advice)]
 
-    def to_mapping(self) -> dict[str, Any]:
-        """The JSON of ``check``."""
+    def to_mapping(self, *, relief: bool = False) -> dict[str, Any]:
+        """The JSON of ``check``; ``relief``: with what would lower the memory, which costs more than the verdict."""
         answer = self.answer
+        ways = answer.relief if answer and relief else None
         return {
             "schema": SCHEMA,
             "legal": self.legal,
             "violations": [violation.to_mapping() for violation in self.violations],
             "warnings": self.warnings,
-            "memory": memory_mapping(answer.memory) if answer else None,
+            "memory": memory_mapping(answer.memory, ways) if answer else None,
             "time": None,
             "communication": communication_mapping(answer.communication_ns) if answer else None,
         }

@@ -21,6 +21,10 @@ from solver.request import Request
 __all__ = ["command"]
 
 
+MACHINE = ("gpus_per_node", "nvlink_domain", "memory_gib")
+"""What is said of one kind of GPU and means nothing for another."""
+
+
 class CheckCommand(click.Command):
     """Tells somebody who forgot the ``--`` before Megatron-LM's flags."""
 
@@ -78,7 +82,7 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
 
         nearest = nearest_legal(verdict)
     if format_ == "json":
-        mapping = verdict.to_mapping() | {"nearest": nearest.to_mapping() if nearest else None}
+        mapping = verdict.to_mapping(relief=True) | {"nearest": nearest.to_mapping() if nearest else None}
         text = json.dumps(mapping, indent=1)
     else:
         from cli.text.judged import judged_text
@@ -120,4 +124,6 @@ def _take_layout(given: Given, found: Any) -> None:
 def _asked(request: Request, asked: Mapping[str, Any], origin: Origin) -> Request:
     """What a report of ``solve`` says of its request, where neither flags nor a request file say otherwise."""
     values = {name: value for name, value in asked.items() if getattr(request, name) is None}
+    if request.gpu not in (None, asked.get("gpu")):
+        values = {name: value for name, value in values.items() if name not in MACHINE}
     return replace(request, **values, origins={**dict.fromkeys(values, origin), **request.origins})

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.read.words import Words, take_line
+from constraints.asked import asked_of
 from constraints.errors import LayoutError
 from constraints.problem import Origin
-from constraints.spelling import flag_of
+from constraints.spelling import flag_of, spelling_of
 from models_catalog.documents import Places, parse_located, read_text
 
 __all__ = ["MARK", "take_file", "take_mapping"]
@@ -65,8 +66,14 @@ def take_mapping(data: Mapping[str, Any], found: Words, source: str, places: Pla
     for path, value in _flattened(data):
         place = (places or {}).get(path)
         origin = Origin("file", f"{source}:{place[0]}:{place[1]}" if place else source)
-        word = path.removeprefix("MODEL_ARGS.")
-        found.add(flag_of(word), value, origin)
+        word = flag_of(path.removeprefix("MODEL_ARGS."))
+        if not _says_nothing(word, value):
+            found.add(word, value, origin)
+
+
+def _says_nothing(word: str, value: Any) -> bool:
+    """True for a container that is not there, and for the class of one, as Bridge dumps them."""
+    return word.startswith("_") or (value is None and spelling_of(word) is None and asked_of(word) is None)
 
 
 def _flattened(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -88,7 +95,8 @@ def _take_report(data: Mapping[str, Any], path: str, found: Words) -> None:
     take_mapping(layouts[0], found, path)
     request = data.get("request")
     items = request.items() if isinstance(request, dict) else ()
-    values = {name: item["value"] for name, item in items if isinstance(item, dict) and item.get("value") is not None}
+    items = ((name, item) for name, item in items if isinstance(item, dict) and item.get("value") is not None)
+    values = {name: item["value"] for name, item in items if not str(item.get("origin")).startswith("catalog")}
     found.asked = {name: values[name] for name in REPORTED if name in values}
     used, idle = layouts[0].get("gpus_used"), layouts[0].get("gpus_idle")
     found.asked["gpus"] = used if used and idle else values.get("gpus")

@@ -46,7 +46,7 @@ def judged_text(verdict: Verdict, nearest: Nearest | None = None, width: int | N
         if verdict.legal:
             total = seconds(sum(answer.communication_ns.values()))
             page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
-        memory_bars(page, answer.memory)
+        memory_bars(page, answer.memory, answer.relief)
     if nearest is not None:
         page.line()
         page.entry("nearest", click.style(one_line(nearest.answer), fg="green", bold=True))

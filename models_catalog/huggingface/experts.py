@@ -151,8 +151,8 @@ def _ernie_moe(r: Reader) -> Values:
 def _llama4(r: Reader) -> Values:
     """transformers ``llama4_text``: one expert a token beside a shared one of the same width, sigmoid scores.
 
-    Attention in chunks of ``attention_chunk_size`` is read as a window of that size on the same layers; queries and keys
-    are normed without weights. Every ``no_rope_layer_interval``-th layer sees everything.
+    Megatron-Core has no attention in chunks of ``attention_chunk_size``: all layers see everything there. Queries and keys
+    are normed without weights.
     """
     layers, step = r.needed("num_hidden_layers"), r.integer("interleave_moe_layer_step", default=1) or 1
     named = r.integers("moe_layers")
@@ -160,10 +160,6 @@ def _llama4(r: Reader) -> Values:
         r.refuse("moe_layers", f"names layer {max(named)}, the model has {layers}, counted from 0")
     chosen = set(named or ())
     sparse = [(i + 1) % step == 0 if named is None else i in chosen for i in range(layers)]
-    rope = r.integers("no_rope_layers", layers) if r.config.get("no_rope_layers") else None
-    every = r.integer("no_rope_layer_interval", default=4) or 4
-    chunked = [bool(rope[i]) if rope else bool((i + 1) % every) for i in range(layers)]
-    size = r.integer("attention_chunk_size") if r.has("attention_chunk_size") else 8192
     return {
         **gated(r),
         **experts(r, "num_local_experts", "intermediate_size"),
@@ -171,7 +167,7 @@ def _llama4(r: Reader) -> Values:
         "ffn_hidden_size": r.needed("intermediate_size_mlp"),
         "moe_shared_expert_intermediate_size": r.needed("intermediate_size"),
         "moe_router_score_function": "sigmoid",
-        **windows(r, size, [size is not None and layer for layer in chunked]),
+        "rotary_interleaved": True,
     }
 
 

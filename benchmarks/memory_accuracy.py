@@ -1,0 +1,131 @@
+"""How far the memory estimate is from what PyTorch measured: ``python -m benchmarks.memory_accuracy --csv FILE ...``.
+
+Scored are rows with a measured peak of at least ``--min-gib`` and a known world size; rows of one configuration count once
+(their mean). Errors are ``(estimate - measured) / measured`` of allocated memory on the stage that was measured.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from statistics import mean, median
+from typing import Any
+
+import click
+
+from benchmarks.memory_rows import measured_row
+from benchmarks.rows import Measured, Skipped, read_rows
+from constraints.memory.budget import memory_report
+from constraints.problem import GIB
+
+__all__ = ["main"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One configuration: its name and source, the measured peak, the estimate and its interval in GiB."""
+
+    name: str
+    source: str
+    measured: float
+    estimate: float
+    low: float
+    high: float
+    verdict: str
+    ran_out: bool
+
+    @property
+    def error(self) -> float:
+        return (self.estimate - self.measured) / self.measured
+
+
+def score(rows: list[Measured]) -> Scored:
+    """The estimate for rows of one configuration."""
+    row = rows[0]
+    report = memory_report(row.problem, row.layout)
+    if report is None:
+        raise Skipped("layers are not placed")
+    stages = {stage.rank: stage.resting_bytes if row.resting else stage.allocated_bytes for stage in report.stages}
+    allocated = max(stages.values()) if row.stage is None else stages[row.stage]
+    scale = allocated / report.allocated_bytes
+    return Scored(
+        row.name,
+        row.source,
+        mean(r.peak_gib for r in rows),
+        allocated / GIB,
+        report.low_bytes * scale / GIB,
+        report.high_bytes * scale / GIB,
+        report.verdict,
+        any(r.ran_out for r in rows),
+    )
+
+
+def summary(scores: list[Scored]) -> dict[str, Any]:
+    """Figures over some scored rows, as fractions."""
+    errors = [s.error for s in scores]
+    return {
+        "rows_scored": len(scores),
+        "mean_absolute_error": round(mean(map(abs, errors)), 4) if errors else None,
+        "median_absolute_error": round(median(map(abs, errors)), 4) if errors else None,
+        "bias": round(median(errors), 4) if errors else None,
+        "above_8_percent": round(sum(abs(e) > 0.08 for e in errors) / len(errors), 4) if errors else None,
+        "inside_interval": round(mean(s.low <= s.measured <= s.high for s in scores), 4) if errors else None,
+        "ran_out_but_fits": [s.name for s in scores if s.ran_out and s.verdict == "fits"],
+    }
+
+
+def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
+    """The whole scoreboard as it is printed."""
+    groups: dict[tuple[object, ...], list[Measured]] = defaultdict(list)
+    skipped: Counter[str] = Counter()
+    for path in paths:
+        for raw in read_rows(path):
+            try:
+                row = measured_row(raw)
+                if row.peak_gib < least_gib:
+                    raise Skipped(f"peak below {least_gib:g} GiB")
+                groups[row.key].append(row)
+            except Skipped as skip:
+                skipped[skip.reason] += 1
+    scores = []
+    for rows in groups.values():
+        try:
+            scores.append(score(rows))
+        except Skipped as skip:
+            skipped[skip.reason] += len(rows)
+    by_source: dict[str, list[Scored]] = defaultdict(list)
+    for scored in scores:
+        by_source[scored.source].append(scored)
+    worst = sorted(scores, key=lambda s: -abs(s.error))[:12]
+    return {
+        "total": {**summary(scores), "rows_skipped": sum(skipped.values())},
+        "by_source": {source: summary(some) for source, some in sorted(by_source.items())},
+        "skipped": dict(skipped.most_common()),
+        "worst": [
+            {
+                "name": s.name,
+                "source": s.source,
+                "measured_gib": round(s.measured, 2),
+                "estimate_gib": round(s.estimate, 2),
+                "interval_gib": [round(s.low, 2), round(s.high, 2)],
+                "error": round(s.error, 4),
+            }
+            for s in worst
+        ],
+    }
+
+
+@click.command()
+@click.option(
+    "--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of measured rows; repeatable."
+)
+@click.option("--min-gib", "least_gib", type=float, default=4.0, show_default=True)
+@click.option("--format", "format_", type=click.Choice(("json",)), default="json", show_default=True)
+def main(paths: tuple[str, ...], least_gib: float, format_: str) -> None:
+    """Score the memory model against measured peaks."""
+    click.echo(json.dumps(board(paths, least_gib), indent=1))
+
+
+if __name__ == "__main__":
+    main()
