@@ -15,21 +15,16 @@ from ortools.sat.python import cp_model
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, Recompute
 from constraints.pipeline.profile import Stage
-from constraints.problem import MICRO_BATCH_SIZES, Problem
+from constraints.pins import Pin
+from constraints.problem import Problem
+from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
 from solver.arithmetic import Choice, CpSat, Linear
-from solver.shapes import Shape, shapes_of, virtual_stages
+from solver.shapes import Shape, shapes_of
 
 __all__ = ["Decisions", "Model"]
 
 Condition = Any
-DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "edp")
-
-
-def divisors(number: int) -> list[int]:
-    """All divisors of ``number``, smallest first."""
-    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
 
 
 @dataclass
@@ -55,9 +50,13 @@ class Decisions:
 
 
 class Model:
-    """A CP-SAT model of one problem. With ``explain`` each rule has a literal of its own, and domains are wider."""
+    """A CP-SAT model of one problem. With ``explain`` each rule has a literal of its own, and domains are wider.
 
-    def __init__(self, problem: Problem, *, explain: bool = False) -> None:
+    Without ``interleaving`` (other than pinned) it is smaller, and what it finds is a layout all the same; that it finds
+    none proves nothing.
+    """
+
+    def __init__(self, problem: Problem, *, explain: bool = False, interleaving: bool = True) -> None:
         self.problem = problem
         self.explain = explain
         self.cp = cp_model.CpModel()
@@ -65,7 +64,9 @@ class Model:
         self.literals: dict[str, Any] = {}
         self._literal: Any = None
         self._conditions: dict[tuple[str, str], Any] = {}
-        self._domains = _domains(problem, explain)
+        self._domains = values_of_decisions(problem, wide=explain)
+        if not interleaving:
+            self._domains["vpp"] = sorted({1, *(p.value or 1 for p in problem.pins if isinstance(p, Pin) and p.id == "pin.vpp")})
         self.shapes: list[tuple[Shape, Any]] = []
         self.x = self._decide()
         self._choose_batch()
@@ -117,7 +118,7 @@ class Model:
         for pp in self._domains["pp"]:
             counts = _microbatch_counts(self.problem, self._domains, [pp], interleaved=True)
             for vpp in virtual_stages(self.problem, pp, self._domains["vpp"]):
-                for shape in shapes_of(self.problem, pp, vpp if vpp > 1 else None, counts):
+                for shape in shapes_of(self.problem, pp, vpp if vpp > 1 else None, counts, lawless=self.explain):
                     literal = self.cp.new_bool_var(f"shape[{pp},{vpp},{shape.least}]")
                     self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
                     self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
@@ -244,43 +245,6 @@ class Model:
             recompute=recompute,
             settings=self.problem.settings,
         )
-
-
-def _domains(problem: Problem, explain: bool) -> dict[str, list[int]]:
-    """The values that each decision may take before any rule has spoken.
-
-    Degrees come from the divisors of the GPU count; explaining, also from the divisors of what they split, so that the
-    world laws can be named among the causes. A pinned value is always there, so that its rule can be blamed.
-    """
-    model, gpus = problem.model, problem.gpus
-    of_world = divisors(gpus)
-    natural: dict[str, list[int]] = {name: list(of_world) for name in DEGREES}
-    natural["pp"] = [d for d in of_world if d <= model.num_layers + 2]
-    if not model.is_moe:
-        natural["ep"], natural["etp"] = [1], [1]
-    if explain:
-        natural["tp"] += divisors(model.num_attention_heads)
-        natural["pp"] += divisors(model.num_layers)
-        natural["cp"] += [2**k for k in range(6)]
-        natural["dp"] += divisors(problem.global_batch_size or 1)
-        if model.is_moe:
-            natural["ep"] += divisors(model.experts)
-    longest = max(1, model.num_layers)
-    natural["vpp"] = list(range(1, longest + 1))
-    batch = problem.global_batch_size
-    natural["micro_batch_size"] = [size for size in MICRO_BATCH_SIZES if batch is None or batch % size == 0]
-    natural["sequence_parallel"] = [0, 1]
-    for pin in problem.pins:
-        value = getattr(pin, "value", None)
-        name = pin.scope[0]
-        if name in natural and isinstance(value, int):
-            natural[name].append(max(1, value) if name != "sequence_parallel" else int(value))
-    natural = {name: sorted(set(values)) for name, values in natural.items()}
-    if batch is not None:
-        counts = {batch // (b * d) for b in natural["micro_batch_size"] for d in natural["dp"]}
-        pinned = [p.value for p in problem.pins if p.scope[0] == "num_microbatches" and hasattr(p, "value")]
-        natural["num_microbatches"] = sorted({1, *pinned, *counts} - {0})
-    return natural
 
 
 def _microbatch_counts(

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import Assignment, sizes_of_split
+from constraints.pipeline.assignment import Assignment, from_sizes
 from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, candidate_stages, fullest_candidates, slowest_candidates
 from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.problem import Problem
 
-__all__ = ["Shape", "shapes_of", "virtual_stages"]
+__all__ = ["Shape", "shapes_of"]
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,22 @@ class Shape:
     slowest: tuple[Stage, ...]
 
 
-def shapes_of(problem: Problem, pp: int, vpp: int | None, microbatches: Iterable[int]) -> list[Shape]:
+def shapes_of(
+    problem: Problem, pp: int, vpp: int | None, microbatches: Iterable[int], *, lawless: bool = False
+) -> list[Shape]:
     """The shapes with ``pp`` and ``vpp`` for the micro-batch counts that can occur.
 
-    Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all.
+    Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all. ``lawless``
+    ones are there too: counts that do not come in groups, and a split that Megatron has no form for (it holds nothing),
+    so that the rules against them can be blamed.
     """
     placed = place(problem.model, pp, vpp or 1)
     if placed is None:
-        return []
+        return [_unplaced(problem, pp, vpp)] if lawless else []
     assignment, split = placed
     group = problem.settings.microbatch_group_size_per_vp_stage or pp
     steady = STEADY_GROUPS * group if vpp and pp > 1 else 1
-    small = sorted({count for count in microbatches if count < steady and count >= group and count % group == 0})
+    small = sorted({n for n in microbatches if n < steady and (lawless or (n >= group and n % group == 0))})
     shapes = []
     for least, most in [(count, count) for count in small] + [(steady, None)]:
         stages = candidate_stages(problem.model, assignment, vpp if pp > 1 else None, group, least)
@@ -56,25 +60,7 @@ def shapes_of(problem: Problem, pp: int, vpp: int | None, microbatches: Iterable
     return shapes
 
 
-def virtual_stages(problem: Problem, pp: int, candidates: Iterable[int]) -> list[int]:
-    """The ``vpp`` among ``candidates`` that are considered on ``pp`` ranks; 1 (no interleaving) is always one.
-
-    Every chunk gets a layer. Where chunks of one length exist (embedding and loss counted as layers or not), only those
-    are considered; where none exist, uneven ones are. What the user pins is considered in any case, on one rank too.
-    """
-    layers, pinned = problem.model.num_layers, problem.pinned("vpp")
-    fitting = [vpp for vpp in candidates if vpp > 1 and pp * vpp <= layers]
-    if pinned:
-        return [1, *fitting]
-    if pp == 1 or problem.model.is_hybrid:
-        return [1]
-    even = [vpp for vpp in fitting if _comes_out_even(layers, pp, vpp)]
-    return [1, *(even or fitting)]
-
-
-def _comes_out_even(layers: int, pp: int, vpp: int) -> bool:
-    return any(
-        sizes_of_split(layers, pp, vpp, PipelineSplit(account_for_embedding=e, account_for_loss=loss)) is not None
-        for e in (False, True)
-        for loss in (False, True)
-    )
+def _unplaced(problem: Problem, pp: int, vpp: int | None) -> Shape:
+    """A hybrid model on stages that no form of its split comes out on: as an even split, which its rules refuse."""
+    empty = from_sizes(problem.model, pp, (0,) * (pp * (vpp or 1)))
+    return Shape(pp, vpp, 1, None, empty, PipelineSplit(), (), ())
