@@ -27,6 +27,9 @@ __all__ = ["Exhausted", "Minimal", "Oracle", "may_do_without_interleaving"]
 DROP_ORDER = (Stratum.ADVICE, Stratum.FRAMEWORK, Stratum.LAW, Stratum.RESOURCE, Stratum.PIN)
 """What is dropped first: the user's own words and the most concrete rules survive."""
 
+WANT_INTERLEAVING = ("overlap_moe_expert_parallel_comm", "overlap_param_gather_with_optimizer_step")
+"""Switches that rules allow only with virtual stages."""
+
 MOST_WORK = 4.0
 """Deterministic time that one question may take, about as many seconds."""
 
@@ -50,7 +53,7 @@ class Minimal:
 def may_do_without_interleaving(problem: Problem) -> bool:
     """True if nothing asks for virtual stages that are not pinned: a layout is then as likely legal without them."""
     limited = any(isinstance(pin, Limit) and "vpp" in pin.scope for pin in problem.pins)
-    return not limited and not problem.settings.changed()
+    return not limited and not any(getattr(problem.settings, switch) for switch in WANT_INTERLEAVING)
 
 
 class Oracle:

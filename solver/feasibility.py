@@ -11,11 +11,13 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule
+from solver.arithmetic import LARGEST
 from solver.explain import may_do_without_interleaving
 from solver.model import Model
+from solver.objectives import post_tie_break
 from solver.search import Disagreement, new_solver, run
 
-__all__ = ["any_layout", "least_memory", "nearest_to"]
+__all__ = ["any_layout", "least_memory", "nearest_to", "plainest_layout"]
 
 MOST_WORK = 1.0
 """Deterministic time for one question: a few times what the dearest recorded scenario takes."""
@@ -31,6 +33,17 @@ def any_layout(problem: Problem) -> Layout | None:
     """
     model = _model(problem)
     return _found(model, enforced_rules(problem)) if model.shapes else None
+
+
+def plainest_layout(problem: Problem) -> Layout | None:
+    """Of all layouts the one that the tie-breaks of ``solve`` put first: least recompute, then the smallest degrees."""
+    model = _model(problem)
+    if not model.shapes:
+        return None
+    order = post_tie_break(model)
+    if not isinstance(order, int) and order.high < LARGEST:
+        model.cp.minimize(order.expression())
+    return _found(model, enforced_rules(problem), first=False)
 
 
 def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
