@@ -13,6 +13,7 @@ from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 from solver.answer import Answer, answer_of
 from solver.because import Step, degree_words, gib, steps_of
+from solver.certificate import NotAConflict, certified
 from solver.conflicts import Conflicts, conflicts_of
 from solver.edits import asked_words
 from solver.explain import Exhausted, Minimal
@@ -115,6 +116,12 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
     except Exhausted:
         return Refutation(problem, (), False, None, WaysOut((), (), None), ())
     ways = ways_out(problem, found)
+    try:
+        proved = certified(problem, found.conflicts, ways.ways)
+    except NotAConflict:  # only virtual stages that the quick question left out can be the reason
+        found = conflicts_of(problem, seconds=seconds, interleaving=True)
+        ways = ways_out(problem, found)
+        proved = certified(problem, found.conflicts, ways.ways)
     explained = tuple(Explained(conflict, steps_of(problem, conflict, ways.least)) for conflict in found.conflicts)
     return Refutation(
         problem=problem,
@@ -123,6 +130,9 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
         miss=_miss(problem, found, ways),
         ways=ways,
         innocent=tuple(_innocent(problem, found)),
+        certificate=proved.certificate if proved else None,
+        proof="exhaustive" if proved else "solver",
+        leaves=proved.leaves if proved else 0,
     )
 
 
