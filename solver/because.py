@@ -16,6 +16,7 @@ from constraints.problem import GIB, Origin, Problem
 from constraints.refutation.space import divisors, values_of_decisions
 from constraints.rule import Rule, Stratum
 from solver.explain import Minimal
+from solver.feasibility import least_memory
 
 __all__ = ["Step", "steps_of"]
 
@@ -46,11 +47,8 @@ class Step:
         }
 
 
-def steps_of(problem: Problem, conflict: Minimal, least: Layout | None) -> tuple[Step, ...]:
-    """The steps of one conflict: what was asked, what follows for the degrees, and where that ends.
-
-    ``least`` is the layout nearest to fitting, if memory is all that is in its way.
-    """
+def steps_of(problem: Problem, conflict: Minimal) -> tuple[Step, ...]:
+    """The steps of one conflict: what was asked, what follows for the degrees, and where that ends."""
     pins = [rule for rule in conflict.rules if rule.stratum is Stratum.PIN]
     rest = [rule for rule in conflict.rules if rule not in pins]
     closing = _closing(rest)
@@ -59,7 +57,7 @@ def steps_of(problem: Problem, conflict: Minimal, least: Layout | None) -> tuple
         steps.append(_asked(pins))
     steps += [_step(problem, rule, conflict) for rule in rest if rule is not closing]
     if closing is not None:
-        steps.append(_last(problem, closing, conflict, least))
+        steps.append(_last(problem, closing, conflict))
     return tuple(steps)
 
 
@@ -108,9 +106,10 @@ def _mesh_step(problem: Problem, rule: Rule) -> Step:
     return Step(text, (rule,), {"gpus": gpus}, {"gpus": problem.origin("gpus")})
 
 
-def _last(problem: Problem, rule: Rule, conflict: Minimal, least: Layout | None) -> Step:
+def _last(problem: Problem, rule: Rule, conflict: Minimal) -> Step:
     if rule.id == CAPACITY:
-        return _memory_step(problem, rule, least or conflict.witnesses[rule.id], least is not None, conflict)
+        pins = tuple(pin for pin in problem.pins if pin.id in conflict.ids)
+        return _memory_step(problem, rule, least_memory(replace(problem, pins=pins)), conflict)
     if rule.id in MESHES:
         fact = rule.why(problem, conflict.witnesses[rule.id])
         assert fact is not None, f"{rule.id} holds on the witness that was to break it"
@@ -118,13 +117,15 @@ def _last(problem: Problem, rule: Rule, conflict: Minimal, least: Layout | None)
     return _step(problem, rule, conflict)
 
 
-def _memory_step(problem: Problem, rule: Rule, layout: Layout, is_least: bool, conflict: Minimal) -> Step:
+def _memory_step(problem: Problem, rule: Rule, least: Layout | None, conflict: Minimal) -> Step:
+    """``least`` is the layout nearest to fitting under the pins of the conflict; every rule but memory may be kept by none."""
+    layout = least or conflict.witnesses[rule.id]
     report = memory_report(problem, layout)
     assert report is not None, "a layout that breaks the memory rule places its layers"
     parts = report.fullest.components
     stored = sum(parts.get(name, 0) for name in ("parameters", "gradients", "optimizer"))
     words = degree_words(problem, layout)
-    which = "the layout nearest to fitting" if is_least else "one of those left"
+    which = "the layout nearest to fitting" if least else "one of those left"
     text = (
         f"{which} ({words}) needs up to {gib(report.high_bytes)} GiB on its fullest stage, {gib(stored)} of it parameters, "
         f"gradients and optimizer state; {gib(report.budget_bytes)} are usable"

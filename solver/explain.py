@@ -30,6 +30,8 @@ DROP_ORDER = (Stratum.ADVICE, Stratum.FRAMEWORK, Stratum.LAW, Stratum.RESOURCE, 
 WANT_INTERLEAVING = ("overlap_moe_expert_parallel_comm", "overlap_param_gather_with_optimizer_step")
 """Switches that rules allow only with virtual stages."""
 
+SMALL = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "edp", "micro_batch_size")
+MOST_WORK_ON_LOOKS = 0.2
 MOST_WORK = 4.0
 """Deterministic time that one question may take, about as many seconds."""
 
@@ -105,4 +107,19 @@ class Oracle:
             else:
                 core = set(answer)
         rules = tuple(rule for name, rule in self.rules.items() if name in core)
-        return Minimal(rules, {name: witnesses[name] for name in core})
+        return Minimal(rules, {name: self._plainest(core - {name}) or witnesses[name] for name in sorted(core)})
+
+    def _plainest(self, kept: set[str]) -> Layout | None:
+        """A layout with small degrees that keeps the rules ``kept``: what it says is read by people."""
+        copy = self._model.cp.clone()
+        copy.clear_assumptions()
+        copy.add_bool_and([self._model.literals[name] for name in sorted(kept)])
+        copy.minimize(sum(getattr(self._model.x, name).expression() for name in SMALL))
+        solver = new_solver(self.deadline - time.monotonic())
+        solver.parameters.max_deterministic_time = MOST_WORK_ON_LOOKS
+        status = run(copy, solver)
+        self.questions += 1
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return None
+        layout = self._model.layout(solver.value)
+        return layout if all(self.rules[name].holds(self.problem, layout) for name in kept) else None

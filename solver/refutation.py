@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from constraints.layout import Layout
@@ -17,6 +17,7 @@ from solver.certificate import NotAConflict, certified
 from solver.conflicts import Conflicts, conflicts_of
 from solver.edits import asked_words
 from solver.explain import Exhausted, Minimal
+from solver.feasibility import least_memory
 from solver.ways_out import WayOut, WaysOut, ways_out
 
 __all__ = ["Blamed", "Explained", "Miss", "Refutation", "refutation_of"]
@@ -122,7 +123,7 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
         found = conflicts_of(problem, seconds=seconds, interleaving=True)
         ways = ways_out(problem, found)
         proved = certified(problem, found.conflicts, ways.ways)
-    explained = tuple(Explained(conflict, steps_of(problem, conflict, ways.least)) for conflict in found.conflicts)
+    explained = tuple(Explained(conflict, steps_of(problem, conflict)) for conflict in found.conflicts)
     return Refutation(
         problem=problem,
         explained=explained,
@@ -138,13 +139,8 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
 
 def _miss(problem: Problem, found: Conflicts, ways: WaysOut) -> Miss | None:
     """Where only memory is missing, the layout that misses by least; else the layout of the cheapest way out."""
-    if ways.least is not None:
-        layout = ways.least
-    elif ways.ways:
-        layout = ways.ways[0].layout
-    elif found.corrections:
-        layout = found.corrections[0].layout
-    else:
+    layout = ways.least or _nearest_layout(problem, found, ways)
+    if layout is None:
         return None
     violations = []
     for rule in enforced_rules(problem):
@@ -156,6 +152,20 @@ def _miss(problem: Problem, found: Conflicts, ways: WaysOut) -> Miss | None:
     return Miss(
         layout, degree_words(problem, layout), tuple(violations), round(over / GIB, 3) if over > 0 and report else None
     )
+
+
+def _nearest_layout(problem: Problem, found: Conflicts, ways: WaysOut) -> Layout | None:
+    """The layout of the cheapest way out on the same machine, else the one nearest to fitting without the pins at fault."""
+    for way in ways.ways:
+        if (way.changed.problem.gpus, way.changed.problem.gpu) == (problem.gpus, problem.gpu):
+            return way.layout
+    guilty = {rule.id for conflict in found.conflicts for rule in conflict.rules}
+    if "memory.capacity" in guilty:
+        free = replace(problem, pins=tuple(pin for pin in problem.pins if pin.id not in guilty))
+        if (layout := least_memory(free)) is not None:
+            return layout
+    layouts = [way.layout for way in ways.ways] + [correction.layout for correction in found.corrections]
+    return layouts[0] if layouts else None
 
 
 def _innocent(problem: Problem, found: Conflicts) -> list[str]:

@@ -55,7 +55,7 @@ def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     taken = {name: values[-1] for name, values in box.items()} | {"vpp": box["vpp"][0]}
     if taken["vpp"] not in space.stages(taken["pp"]):
         return False
-    return rule.holds(space.problem, Partial(space.problem, taken))  # type: ignore[arg-type]
+    return rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
 
 
 class BoxBuilder:
@@ -73,7 +73,7 @@ class BoxBuilder:
     def _decisions(self) -> SimpleNamespace:
         a, box, problem = self.arithmetic, self.box, self.space.problem
         x = SimpleNamespace(**{name: of(values) for name, values in box.items() if name != "recompute"})
-        options = tuple(problem.recompute_options[i] for i in box["recompute"])
+        options = tuple(self.space.options[i] for i in box["recompute"])
         x.recompute = options[0] if len(options) == 1 else Choice(options)
         x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
         x.sequence_shards = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
@@ -112,7 +112,7 @@ class BoxBuilder:
         for pp in self.box["pp"]:
             for vpp in self.box["vpp"]:
                 if vpp in self.space.stages(pp):
-                    yield Partial(self.space.problem, {"pp": pp, "vpp": vpp})
+                    yield Partial(self.space, {"pp": pp, "vpp": vpp})
 
     def allow_recompute(self, predicate: Callable[[Recompute], bool]) -> None:
         chosen = self.x.recompute

@@ -50,6 +50,7 @@ class Space:
         else:
             values.pop("num_microbatches", None)
         self.root: dict[str, tuple[int, ...]] = {name: tuple(values[name]) for name in DECISIONS if name in values}
+        self.options: tuple[Recompute, ...] = problem.recompute_options
         self._stages: dict[int, frozenset[int]] = {}
         self.stages_seen: dict[Any, Any] = {}
         """What bounds remember of pipeline shapes."""
@@ -81,7 +82,7 @@ class Space:
                 raise ValueError(f"{name}={point[name]} is not considered")
         if point["vpp"] not in self.stages(point["pp"]):
             raise ValueError(f"vpp={point['vpp']} is not considered on pp={point['pp']}")
-        partial = Partial(self.problem, point)
+        partial = Partial(self, point)
         return Layout(
             **{name: point[name] for name in (*DEGREES, "micro_batch_size")},
             vpp=partial.vpp,
@@ -98,7 +99,7 @@ class Space:
         """The decisions of a layout of the space."""
         out = {name: getattr(layout, name) for name in (*DEGREES, "micro_batch_size")}
         out |= {"vpp": layout.vpp or 1, "sequence_parallel": int(layout.sequence_parallel)}
-        out["recompute"] = self.problem.recompute_options.index(layout.recompute)
+        out["recompute"] = self.options.index(layout.recompute)
         if "num_microbatches" in self.root:
             out["num_microbatches"] = layout.num_microbatches
         return out
@@ -107,8 +108,9 @@ class Space:
 class Partial:
     """What ``holds`` reads of a layout, from a few decisions; anything else raises :class:`Open`."""
 
-    def __init__(self, problem: Problem, taken: Mapping[str, int]) -> None:
-        self._problem, self._taken = problem, taken
+    def __init__(self, space: Space, taken: Mapping[str, int]) -> None:
+        problem = space.problem
+        self._space, self._problem, self._taken = space, problem, taken
         self.settings, self.gpus = problem.settings, problem.gpus
 
     def __getattr__(self, name: str) -> Any:
@@ -132,7 +134,7 @@ class Partial:
     def recompute(self) -> Recompute:
         if "recompute" not in self._taken:
             raise Open("recompute")
-        return self._problem.recompute_options[self._taken["recompute"]]
+        return self._space.options[self._taken["recompute"]]
 
     @property
     def num_microbatches(self) -> int:
@@ -173,7 +175,7 @@ def fails_everywhere(rule: Rule, space: Space, box: Box, most: int) -> bool:
         if left < 0:
             raise TooMany
         try:
-            return not rule.holds(space.problem, Partial(space.problem, taken))  # type: ignore[arg-type]
+            return not rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
         except Open as asked:
             name = asked.decision
         if name == "vpp" and "pp" not in taken:
@@ -190,7 +192,7 @@ def asks_for(rule: Rule, space: Space) -> set[str]:
     taken: dict[str, int] = {}
     while True:
         try:
-            rule.holds(space.problem, Partial(space.problem, taken))  # type: ignore[arg-type]
+            rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
             return set(taken)
         except Open as asked:
             taken[asked.decision] = space.root[asked.decision][-1]

@@ -24,6 +24,8 @@ FIRST = (
     *("recompute", "sequence_parallel", "vpp"),
 )
 """The order in which decisions are split: pinned ones before all others, then those that cheap rules ask for."""
+SAMPLED = 4
+"""Every so many leaves a completion is put to the rule's own ``holds`` too: a bound that says otherwise would be wrong."""
 MOST_LEAVES = 20_000
 MOST_TRIES = 60_000
 
@@ -87,9 +89,10 @@ def _verify_leaf(number: int, rules: list[Rule], space: Space, box: Box, done: V
     done.leaves[number] += 1
     if sum(done.leaves.values()) > MOST_LEAVES:
         raise TooLarge(f"more than {MOST_LEAVES} leaves")
-    if not excludes(rules[number], space, box) or holds_at_the_end(rules[number], space, box):
+    rule, sampled = rules[number], done.leaves[number] % SAMPLED == 1
+    if not excludes(rule, space, box) or (sampled and holds_at_the_end(rule, space, box)):
         shown = ", ".join(f"{name}={values[0]}" for name, values in box.items() if len(values) == 1)
-        raise InvalidTree(f"{rules[number].id} is not shown to fail everywhere on {shown or 'the whole space'}")
+        raise InvalidTree(f"{rule.id} is not shown to fail everywhere on {shown or 'the whole space'}")
 
 
 def grow(rules: list[Rule], space: Space) -> Tree | None:
