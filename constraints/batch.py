@@ -29,6 +29,11 @@ class GlobalBatch(Rule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         unit, batch = layout.micro_batch_size * layout.dp, layout.global_batch_size
+        if batch % unit == 0:
+            return (
+                f"global batch {batch} over micro-batch {layout.micro_batch_size} * dp {layout.dp} = {unit} makes "
+                f"{batch // unit} micro-batches, not {layout.num_microbatches}"
+            )
         return (
             f"global batch {batch} over micro-batch {layout.micro_batch_size} * dp {layout.dp} = {unit}: "
             f"{batch} mod {unit} = {batch % unit}" + (f", and {batch} < {unit}" if batch < unit else "")

@@ -22,7 +22,7 @@ __all__ = ["Step", "steps_of"]
 
 MOST_LISTED = 6
 MESHES = {"mesh.world-dense": ("tp", "pp", "cp", "dp"), "mesh.world-expert": ("etp", "ep", "edp", "pp")}
-CAPACITY = "memory.capacity"
+CAPACITY, BATCH = "memory.capacity", "batch.gbs"
 CHOSEN = Origin("derived", "the nearest that the other rules leave")
 SHORT = {"micro_batch_size": "mbs", "num_microbatches": "m", "sequence_parallel": "sp", "global_batch_size": "gbs"}
 
@@ -66,7 +66,8 @@ def _closing(rules: list[Rule]) -> Rule | None:
     for rule in rules:
         if rule.id == CAPACITY:
             return rule
-    particular = [rule for rule in rules if rule.id not in MESHES]
+    counts = any("num_microbatches" in rule.scope for rule in rules if rule.id != BATCH)
+    particular = [rule for rule in rules if rule.id not in MESHES and not (counts and rule.id == BATCH)]
     return (particular or rules or [None])[-1]
 
 
@@ -81,6 +82,8 @@ def _step(problem: Problem, rule: Rule, conflict: Minimal) -> Step:
     witness = conflict.witnesses[rule.id]
     if rule.id in MESHES:
         return _mesh_step(problem, rule)
+    if rule.id == BATCH and problem.global_batch_size is not None and rule is not _closing(list(conflict.rules)):
+        return _batch_step(problem, rule, conflict)
     fact = rule.why(problem, witness)
     assert fact is not None, f"{rule.id} holds on the witness that was to break it"
     return Step(
@@ -104,6 +107,15 @@ def _mesh_step(problem: Problem, rule: Rule) -> Step:
         shown = f" = {factors}" if factors != str(gpus) else ""
         text = f"{product} = {gpus}{shown}: each of them divides {gpus}"
     return Step(text, (rule,), {"gpus": gpus}, {"gpus": problem.origin("gpus")})
+
+
+def _batch_step(problem: Problem, rule: Rule, conflict: Minimal) -> Step:
+    """How many micro-batches the batch makes, where another rule is about their number."""
+    batch, dp = problem.global_batch_size, conflict.witnesses[rule.id].dp
+    fixed = [pin for pin in conflict.rules if pin.scope == ("dp",) and pin.stratum is Stratum.PIN]
+    at = f": at dp={dp} at most {batch // dp}" if fixed and batch is not None else ""
+    text = f"global batch {batch} = micro-batch * dp * micro-batches{at}"
+    return Step(text, (rule,), {"global_batch_size": batch}, {"global_batch_size": problem.origin("global_batch_size")})
 
 
 def _last(problem: Problem, rule: Rule, conflict: Minimal) -> Step:

@@ -125,10 +125,10 @@ def _moved(rule: Rule, layout: Layout) -> tuple[Rule | None, str]:
         word = layout.recompute.granularity or "none"
         return PinRecompute(word, origin), f"--pin recompute={word}"
     if isinstance(rule, Pin):
-        name, value = rule.id.removeprefix("pin."), getattr(layout, rule.decision)
+        name, value = rule.name, getattr(layout, rule.decision)
         return Pin(name, rule.decision, value, origin), f"--pin {name}={_word(value)}"
     if isinstance(rule, Limit):
-        name, value = rule.id.removeprefix("pin."), getattr(layout, rule.decision) or 1
+        name, value = rule.name, getattr(layout, rule.decision) or 1
         comparison = rule.comparison[0] + "="
         return Limit(name, rule.decision, comparison, value, origin), f"--limit '{name}{comparison}{value}'"
     return None, ""

@@ -23,6 +23,9 @@ from solver.ways_out import WayOut, WaysOut, ways_out
 __all__ = ["Blamed", "Explained", "Miss", "Refutation", "refutation_of"]
 
 
+LONGEST_VALUE = 40
+
+
 @dataclass(frozen=True)
 class Blamed:
     """Words of the request, or a value that it took over, that a conflict rests on."""
@@ -200,7 +203,7 @@ def _blamed(problem: Problem, core: tuple[Rule, ...]) -> list[Blamed]:
     changed = problem.settings.changed()
     out += [Blamed(f"{name}={changed[name]}", problem.origin(name)) for name in sorted(read & changed.keys())]
     model = sorted(name for name in read if hasattr(problem.model, name) and name not in changed)
-    values = [f"{name}={value}" for name in model if (value := getattr(problem.model, name)) not in (None, False)]
+    values = [f"{name}={_short(v)}" for name in model if (v := getattr(problem.model, name)) not in (None, False)]
     if values:
         out.append(Blamed(", ".join(values), Origin("catalog", problem.model.name), "the model"))
     return out
@@ -212,6 +215,11 @@ def _memory_blame(problem: Problem, text: str) -> Blamed:
     if origin.kind == "catalog":
         return Blamed(text, problem.origins.get("gpu", origin), f"{usable} (catalog)")
     return Blamed(f"--memory-gib {problem.budget_bytes / GIB:g}", origin, usable)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
 
 
 def _note(origin: Origin) -> str:

@@ -87,24 +87,28 @@ class _Finder:
     def _single(self) -> Iterator[WayOut]:
         start = Changed(self.problem)
         for rule in self.pins.values():
-            if rule.id in self.rules:
+            if rule.id in self.rules and self._may(rule.id):
                 yield from self._way("pin", start, lambda c, r=rule: _nearest_pins(c, [r]), _pin_distance)
         for name in self.problem.settings.changed():
             if name in self.read:
                 yield from self._way("pin", start, lambda c, n=name: c.switch_off(n))
         for rule in self.rules.values():
-            if rule.stratum == "advice":
+            if rule.stratum == "advice" and self._may(rule.id):
                 yield from self._way("advice", start, lambda c, r=rule: c.relax(r.id))
-        if self.problem.global_batch_size is not None and "global_batch_size" in self.read:
+        if self.problem.global_batch_size is not None and "global_batch_size" in self.read and self._may("batch"):
             yield from self._way("batch", start, _nearest_batch, _batch_distance)
         if "seq_length" in self.read:
             yield from self._way("sequence", start, _nearest_sequence, _sequence_distance)
         if "precision" in self.read and self.problem.precision != "bf16":
             yield from self._way("precision", start, lambda c: c.precision("bf16"))
-        if "gpus" in self.read:
+        if "gpus" in self.read and self._may("gpus"):
             yield from self._machines(start)
-        if self.least is not None:
+        if self.least is not None and self._may("memory"):
             yield from self._memory(start)
+
+    def _may(self, knob: str) -> bool:
+        """False if the conflicts say that this knob alone cannot help."""
+        return not self.found.exhausted or any([k.name for k in c.knobs] == [knob] for c in self.found.corrections)
 
     def _machines(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_idle and self.problem.gpus > 1:
@@ -180,7 +184,7 @@ class _Finder:
                 others = [c for c in self.found.conflicts if rule.id not in c.ids]
                 if others:
                     left = ", ".join(r.id for r in others[0].rules)
-                    yield f"another {rule.id.removeprefix('pin.')} alone ({asked_words(rule)}): {left} still conflict"
+                    yield f"another {getattr(rule, 'name', rule.id)} alone ({asked_words(rule)}): {left} still conflict"
 
     # -- trying
 

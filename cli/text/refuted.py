@@ -9,11 +9,15 @@ import click
 from cli.text.page import Page
 from constraints.memory.budget import memory_report
 from constraints.problem import GIB, Problem
+from constraints.rule import Rule
 from solver.because import degree_words
 from solver.refutation import Blamed, Refutation
 from solver.ways_out import WayOut
 
 __all__ = ["refuted_text"]
+
+MOST_CONFLICTS = 3
+"""Conflicts that are told step by step; of others the rules are named."""
 
 
 def refuted_text(page: Page, refutation: Refutation) -> None:
@@ -30,13 +34,14 @@ def refuted_text(page: Page, refutation: Refutation) -> None:
     page.line()
     for blamed in refutation.blamed:
         _where(page, blamed)
-    for number, explained in enumerate(refutation.explained):
+    for number, explained in enumerate(refutation.explained[:MOST_CONFLICTS]):
         page.line()
-        page.line(click.style("because" if number == 0 else "and independently", bold=True))
+        page.line(click.style(_heading(refutation, number), bold=True))
         for place, step in enumerate(explained.steps, start=1):
             page.entry(f"{place:>6}.", step.text)
-            sources = [f"{rule.id}; {rule.source}" if rule.source else rule.id for rule in step.rules]
-            page.entry("", click.style(f"[{'; '.join(sources)}]", dim=True))
+            page.entry("", f"[{'; '.join(_source(rule) for rule in step.rules)}]")
+    for explained in refutation.explained[MOST_CONFLICTS:]:
+        page.entry("besides", ", ".join(rule.id for rule in explained.minimal.rules))
     if not refutation.exhausted:
         page.entry("", "there may be more conflicts than these: the search for them stopped at its limit")
     _miss(page, refutation)
@@ -48,6 +53,23 @@ def refuted_text(page: Page, refutation: Refutation) -> None:
     page.line()
     _proof(page, refutation)
     page.entry("more", f"meshwright rules {code}")
+
+
+def _heading(refutation: Refutation, number: int) -> str:
+    """Conflicts that share no word of the user's and no rule are independent; others are said to stand besides."""
+    if number == 0:
+        return "because"
+    seen = set[str]().union(*(explained.minimal.ids for explained in refutation.explained[:number]))
+    return "and besides" if seen & refutation.explained[number].minimal.ids else "and independently"
+
+
+def _source(rule: Rule) -> str:
+    """The rule's id and its place in Megatron, short; `meshwright rules ID` has it whole."""
+    source = rule.source
+    if source is None:
+        return rule.id
+    repository, file = source.repository.rpartition("/")[2], source.path.rpartition("/")[2]
+    return f"{rule.id}: {repository}@{source.commit} {file}::{source.function}"
 
 
 def _where(page: Page, blamed: Blamed) -> None:

@@ -169,13 +169,12 @@ def _settings(data: Any) -> Settings:
 
 
 def _word(rule: Rule) -> dict[str, Any]:
-    name = rule.id.removeprefix("pin.")
     if isinstance(rule, PinRecompute):
         return {"recompute": rule.granularity}
     if isinstance(rule, Limit):
-        return {"limit": name, "decision": rule.decision, "comparison": rule.comparison, "value": rule.value}
+        return {"limit": rule.name, "decision": rule.decision, "comparison": rule.comparison, "value": rule.value}
     assert isinstance(rule, Pin), "a word of the user is a pin or a limit"
-    return {"pin": name, "decision": rule.decision, "value": rule.value}
+    return {"pin": rule.name, "decision": rule.decision, "value": rule.value}
 
 
 def _words(data: Any) -> tuple[Rule, ...]:
