@@ -60,7 +60,9 @@ class Limit(_Word):
 
     def __init__(self, name: str, decision: str, comparison: str, value: int, origin: Origin) -> None:
         super().__init__(name, decision, f"{name}{comparison}{value}", origin)
-        self.id = f"limit.{name}-{'max' if '<' in comparison else 'min'}-{value}"  # beside a pin, and beside one another
+        self.id = (
+            f"limit.{name}-{'max' if '<' in comparison else 'min'}-{value}"  # beside a pin, and beside one another
+        )
         self.comparison, self.value = comparison, value
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -225,4 +225,3 @@ def gib(size: int) -> str:
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str | bool | None) else str(value)
-

@@ -14,8 +14,8 @@ from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, Recompute
-from constraints.pipeline.profile import Stage
 from constraints.pins import Pin
+from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
@@ -66,7 +66,9 @@ class Model:
         self._conditions: dict[tuple[str, str], Any] = {}
         self._domains = values_of_decisions(problem, wide=explain)
         if not interleaving:
-            self._domains["vpp"] = sorted({1, *(p.value or 1 for p in problem.pins if isinstance(p, Pin) and p.id == "pin.vpp")})
+            self._domains["vpp"] = sorted(
+                {1, *(p.value or 1 for p in problem.pins if isinstance(p, Pin) and p.id == "pin.vpp")}
+            )
         self.shapes: list[tuple[Shape, Any]] = []
         self.x = self._decide()
         self._choose_batch()

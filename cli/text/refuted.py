@@ -122,7 +122,10 @@ def _miss(page: Page, refutation: Refutation) -> None:
 def _ways(page: Page, refutation: Refutation) -> None:
     page.line()
     if not refutation.ways.ways:
-        page.entry("ways out", "none found: no change of a pin, the batch, the GPUs or the memory that was tried leaves a layout")
+        page.entry(
+            "ways out",
+            "none found: no change of a pin, the batch, the GPUs or the memory that was tried leaves a layout",
+        )
         return
     page.line(click.style("ways out", bold=True) + " (each tried: its layout passes every rule)")
     for letter, way in zip("abcdefgh", refutation.ways.ways, strict=False):

@@ -174,7 +174,11 @@ def _verify_witnesses(space: Space, rules: list[Rule], witnesses: Any) -> int:
 
 def _verify_way(request: Mapping[str, Any], way: Any) -> str:
     """The layout of a way out keeps every rule of the changed request."""
-    if not isinstance(way, Mapping) or set(way) != {"change", "request", "layout"} or not isinstance(way["change"], str):
+    if (
+        not isinstance(way, Mapping)
+        or set(way) != {"change", "request", "layout"}
+        or not isinstance(way["change"], str)
+    ):
         raise BadFile("a way out has a change, the request then and a layout")
     if not way["request"]:
         raise Refuted(f"{way['change'][:80]} changes nothing")

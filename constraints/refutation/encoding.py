@@ -113,12 +113,15 @@ def _model(data: Any) -> ModelSpec:
     if known is not None and not values:
         model: ModelSpec = known
         return model
-    from models_catalog.validation import validated_model
+    from models_catalog.validation import model_from_mapping
 
     try:
-        return validated_model(_merged(known, values), "certificate")
+        read, warnings = model_from_mapping(_merged(known, values), "certificate")
     except CatalogError as error:
         raise InvalidEncoding(str(error)) from None
+    if warnings:
+        raise InvalidEncoding(warnings[0])
+    return read
 
 
 def _gpu(data: Any) -> GpuSpec:

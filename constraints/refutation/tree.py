@@ -7,6 +7,7 @@ values stands below each of them. Every value of the decision occurs once, so th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,8 @@ FIRST = (
 SAMPLED = 4
 """Every so many leaves a completion is put to the rule's own ``holds`` too: a bound that says otherwise would be wrong."""
 MOST_LEAVES = 20_000
-MOST_TRIES = 60_000
+MOST_BOUNDS = (400, 1500)
+"""Questions to dear rules, some milliseconds each: at first, and at most."""
 
 
 class InvalidTree(Exception):
@@ -40,9 +42,10 @@ class TooLarge(Exception):
 
 @dataclass
 class Verification:
-    """Leaves that were verified, by rule number."""
+    """Leaves that were verified, by rule number, and how many of them are of dear rules."""
 
     leaves: Counter[int] = field(default_factory=Counter)
+    bounds: int = 0
 
 
 def verify_tree(tree: Tree, rules: list[Rule], space: Space) -> Verification:
@@ -87,8 +90,9 @@ def _verify_leaf(number: int, rules: list[Rule], space: Space, box: Box, done: V
     if not 0 <= number < len(rules):
         raise InvalidTree(f"a leaf names rule {number}, which is not in the conflict")
     done.leaves[number] += 1
-    if sum(done.leaves.values()) > MOST_LEAVES:
-        raise TooLarge(f"more than {MOST_LEAVES} leaves")
+    done.bounds += len(rules[number].scope) >= DEAR
+    if done.bounds > MOST_BOUNDS[-1] or sum(done.leaves.values()) > MOST_LEAVES:
+        raise TooLarge(f"more than {MOST_BOUNDS[-1]} bounds or {MOST_LEAVES} leaves")
     rule, sampled = rules[number], done.leaves[number] % SAMPLED == 1
     if not excludes(rule, space, box) or (sampled and holds_at_the_end(rule, space, box)):
         shown = ", ".join(f"{name}={values[0]}" for name, values in box.items() if len(values) == 1)
@@ -98,31 +102,39 @@ def _verify_leaf(number: int, rules: list[Rule], space: Space, box: Box, done: V
 def grow(rules: list[Rule], space: Space) -> Tree | None:
     """A tree that excludes the whole space by ``rules``, or ``None`` if they leave a layout.
 
-    Raises :class:`TooLarge`.
+    Two orders of the decisions are tried, with little work allowed and then with more. Raises :class:`TooLarge`.
     """
-    return _Grower(rules, space).grown(space.root)
+    orders = list(_orders(rules, space))
+    for most, order in [(most, order) for most in MOST_BOUNDS for order in orders]:
+        try:
+            return _Grower(rules, space, order, most).grown(space.root)
+        except TooLarge:
+            continue
+    raise TooLarge(f"more than {MOST_BOUNDS[-1]} bounds or {MOST_LEAVES} leaves")
+
+
+def _orders(rules: list[Rule], space: Space) -> Iterator[tuple[str, ...]]:
+    """Pinned decisions first; then those that cheap rules ask for, or those that a stage's memory depends on most."""
+    pinned = [rule.scope[0] for rule in rules if rule.stratum == "pin"]
+    pinned = ["pp", *pinned] if "vpp" in pinned else pinned
+    plain = {name for rule in rules if len(rule.scope) < DEAR for name in asks_for(rule, space)}
+    first = [*pinned, *(name for name in FIRST if name in plain)]
+    yield tuple(name for name in dict.fromkeys([*first, *FIRST]) if name in space.root)
+    if any(len(rule.scope) >= DEAR for rule in rules):
+        yield tuple(name for name in dict.fromkeys([*pinned, *FIRST]) if name in space.root)
 
 
 class _Grower:
-    def __init__(self, rules: list[Rule], space: Space) -> None:
-        self.rules, self.space = rules, space
-        self.leaves = self.tries = 0
+    def __init__(self, rules: list[Rule], space: Space, order: tuple[str, ...], most_bounds: int) -> None:
+        self.rules, self.space, self.order, self.most_bounds = rules, space, order, most_bounds
+        self.leaves = self.bounds = 0
         self.cheap_first = sorted(range(len(rules)), key=lambda i: (len(rules[i].scope), i))
-        pinned = [rule.scope[0] for rule in rules if rule.stratum == "pin"]
-        pinned = ["pp", *pinned] if "vpp" in pinned else pinned
-        plain = {name for rule in rules if len(rule.scope) < DEAR for name in asks_for(rule, space)}
-        order = [*pinned, *(name for name in FIRST if name in plain), *FIRST]
-        self.order = [name for name in dict.fromkeys(order) if name in space.root]
 
     def grown(self, box: Box) -> Tree | None:
         for number in self.cheap_first:
-            self.tries += 1
-            if self.tries > MOST_TRIES:
-                raise TooLarge(f"more than {MOST_TRIES} attempts")
+            self._count(self.rules[number])
             if excludes(self.rules[number], self.space, box):
                 self.leaves += 1
-                if self.leaves > MOST_LEAVES:
-                    raise TooLarge(f"more than {MOST_LEAVES} leaves")
                 return number
         decision = next((name for name in self.order if len(box[name]) > 1), None)
         if decision is None:
@@ -138,3 +150,8 @@ class _Grower:
             else:
                 branches.append([[value], child])
         return [decision, *([values, number] for number, values in closed.items()), *branches]
+
+    def _count(self, rule: Rule) -> None:
+        self.bounds += len(rule.scope) >= DEAR
+        if self.bounds > self.most_bounds or self.leaves > MOST_LEAVES:
+            raise TooLarge
