@@ -68,7 +68,8 @@ def _closing(rules: list[Rule]) -> Rule | None:
             return rule
     counts = any("num_microbatches" in rule.scope for rule in rules if rule.id != BATCH)
     particular = [rule for rule in rules if rule.id not in MESHES and not (counts and rule.id == BATCH)]
-    return (particular or rules or [None])[-1]
+    ordered = particular or rules
+    return ordered[-1] if ordered else None
 
 
 def _asked(pins: list[Rule]) -> Step:
@@ -130,7 +131,7 @@ def _last(problem: Problem, rule: Rule, conflict: Minimal) -> Step:
 
 
 def _memory_step(problem: Problem, rule: Rule, least: Layout | None, conflict: Minimal) -> Step:
-    """``least`` is the layout nearest to fitting under the pins of the conflict; every rule but memory may be kept by none."""
+    """``least`` is the layout nearest to fitting under the pins of the conflict, if any keeps the other rules."""
     layout = least or conflict.witnesses[rule.id]
     report = memory_report(problem, layout)
     assert report is not None, "a layout that breaks the memory rule places its layers"
@@ -162,7 +163,8 @@ def _siblings(problem: Problem, rule: Rule, witness: Layout, conflict: Minimal) 
 
 
 def _with(layout: Layout, decision: str, value: int) -> Layout:
-    return replace(layout, **{decision: value})
+    changes: dict[str, Any] = {decision: value}
+    return replace(layout, **changes)
 
 
 def _origins(problem: Problem, rule: Rule, conflict: Minimal) -> dict[str, Origin]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from constraints.layout import Layout
@@ -88,13 +89,13 @@ class _Finder:
         start = Changed(self.problem)
         for rule in self.pins.values():
             if rule.id in self.rules and self._may(rule.id):
-                yield from self._way("pin", start, lambda c, r=rule: _nearest_pins(c, [r]), _pin_distance)
+                yield from self._way("pin", start, partial(_nearest_pins, pins=[rule]), _pin_distance)
         for name in self.problem.settings.changed():
             if name in self.read:
-                yield from self._way("pin", start, lambda c, n=name: c.switch_off(n))
+                yield from self._way("pin", start, partial(Changed.switch_off, name=name))
         for rule in self.rules.values():
             if rule.stratum == "advice" and self._may(rule.id):
-                yield from self._way("advice", start, lambda c, r=rule: c.relax(r.id))
+                yield from self._way("advice", start, partial(Changed.relax, rule_id=rule.id))
         if self.problem.global_batch_size is not None and "global_batch_size" in self.read and self._may("batch"):
             yield from self._way("batch", start, _nearest_batch, _batch_distance)
         if "seq_length" in self.read:
@@ -174,8 +175,8 @@ class _Finder:
     def _released(self, pins: list[Rule], kind: str, move: Try) -> WayOut | None:
         """``move`` without the pins, then each pin at its nearest value."""
         moved = move(without_pins(Changed(self.problem), pins))
-        moved = moved and _repinned(moved, pins)
-        return moved and self._witnessed(kind, moved, _gpus_distance, len(pins))
+        moved = _repinned(moved, pins) if moved is not None else None
+        return self._witnessed(kind, moved, _gpus_distance, len(pins)) if moved is not None else None
 
     def _pins_that_do_not_help(self) -> Iterator[str]:
         alone = {c.knobs[0].name for c in self.found.corrections if len(c.knobs) == 1}

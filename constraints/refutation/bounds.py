@@ -170,7 +170,8 @@ class BoxBuilder:
         key = (pp, tuple(vpps), counts)
         if key not in self.space.stages_seen:
             self.space.stages_seen[key] = self._stages(pp, vpps, group, counts)
-        return self.space.stages_seen[key]
+        stages: list[Stage] = self.space.stages_seen[key]
+        return stages
 
     def _stages(self, pp: int, vpps: list[int], group: int, counts: frozenset[int]) -> list[Stage]:
         model = self.space.problem.model

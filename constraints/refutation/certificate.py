@@ -7,8 +7,9 @@ Compact JSON::
      "ways_out": [{"change": "--gpus 40", "request": {what changes}, "layout": decisions}, ...], "digest": ...}
 
 ``tree`` excludes every layout by the rules of its conflict (:mod:`constraints.refutation.tree`); each witness keeps all of
-them but one, so none can be spared; each way out comes with a layout that keeps every rule. Where ``solve`` puts the layers is
-a function of the model and the pipeline shape, so the decisions are the whole layout. ``digest`` is over all the rest.
+them but one, so none can be spared; each way out comes with a layout that keeps every rule. Where ``solve`` puts the
+layers is a function of the model and the pipeline shape, so the decisions are the whole layout. ``digest`` is over all
+the rest.
 """
 
 from __future__ import annotations

@@ -194,13 +194,15 @@ def _rule(word: Any) -> Rule:
         return PinRecompute(word["recompute"] or "none", FROM_FILE)
     decision, value = word.get("decision"), word.get("value")
     number = type(value) is int and -LARGEST_PINNED * 10 <= value <= LARGEST_PINNED * 10
-    if decision in DECISIONS and set(word) == {"limit", "decision", "comparison", "value"}:
-        if number and word["comparison"] in ("<=", ">=", "<", ">") and isinstance(word["limit"], str):
-            return Limit(word["limit"][:40], decision, word["comparison"], value, FROM_FILE)  # type: ignore[arg-type]
+    limited = set(word) == {"limit", "decision", "comparison", "value"} and word["comparison"] in ("<=", ">=", "<", ">")
+    if decision in DECISIONS and limited and type(value) is int and number and isinstance(word["limit"], str):
+        return Limit(word["limit"][:40], decision, word["comparison"], value, FROM_FILE)
     if decision in DECISIONS and set(word) == {"pin", "decision", "value"} and isinstance(word["pin"], str):
         if decision == "sequence_parallel" and isinstance(value, bool):
             return Pin(word["pin"][:40], decision, value, FROM_FILE)
-        if (number and value >= 1 and decision != "sequence_parallel") or (value is None and decision == "vpp"):
+        if (type(value) is int and 1 <= value <= LARGEST_PINNED and decision != "sequence_parallel") or (
+            value is None and decision == "vpp"
+        ):
             return Pin(word["pin"][:40], decision, value, FROM_FILE)
     raise InvalidEncoding("a pin names a decision and a value that it can have")
 

@@ -162,7 +162,11 @@ class Partial:
     interleaved = Layout.interleaved
     sequence_shards = Layout.sequence_shards
     stage_gpus = Layout.stage_gpus
-    microbatch_group = Layout.microbatch_group
+
+    @property
+    def microbatch_group(self) -> int:
+        group: int = self.settings.microbatch_group_size_per_vp_stage or self.pp
+        return group
 
 
 def fails_everywhere(rule: Rule, space: Space, box: Box, most: int) -> bool:

@@ -29,7 +29,9 @@ SCENARIOS: dict[str, str] = {
         "llama-3.1-70b --gpus 64 --gpu h100 --global-batch-size 24 --pin pp=8 --pin vpp=2 --pin dp=8"
     ),
     "report_moe_without_sp": "qwen3-30b-a3b --gpus 16 --gpu h200 --pin tp=2 --pin sp=false",
-    "report_fsdp_with_pp": "llama-3.1-8b --gpus 16 --gpu h100 --pin use_megatron_fsdp=true --pin use_megatron_fsdp_v2=2 --pin pp=2",
+    "report_fsdp_with_pp": (
+        "llama-3.1-8b --gpus 16 --gpu h100 --pin use_megatron_fsdp=true --pin use_megatron_fsdp_v2=2 --pin pp=2"
+    ),
     # meshes
     "pins_leave_nothing": "llama-3.1-70b --gpus 64 --gpu h100 --pin tp=8 --pin pp=8 --pin dp=2",
     "pins_beyond_the_world": "llama-3.1-70b --gpus 32 --gpu h100 --pin tp=8 --pin pp=8",
@@ -51,7 +53,9 @@ SCENARIOS: dict[str, str] = {
     "llama8b_million_tokens": "llama-3.1-8b --gpus 8 --gpu h100 --seq-length 1000000",
     "llama70b_memory_of_its_own": "llama-3.1-70b --gpus 16 --gpu h100 --memory-gib 40",
     "llama70b_no_pipeline_allowed": "llama-3.1-70b --gpus 16 --gpu h100 --limit pp<=1 --limit tp<=2",
-    "llama8b_micro_batch_pinned": "llama-3.1-8b --gpus 8 --gpu h100 --pin mbs=8 --pin recompute=none --pin tp=1 --pin pp=1 --pin cp=1",
+    "llama8b_micro_batch_pinned": (
+        "llama-3.1-8b --gpus 8 --gpu h100 --pin mbs=8 --pin recompute=none --pin tp=1 --pin pp=1 --pin cp=1"
+    ),
     # limits, advice, switches
     "tp16_across_nodes": "llama-3.1-70b --gpus 64 --gpu h100 --pin tp=16",
     "limits_cross": "llama-3.1-8b --gpus 64 --gpu h100 --limit tp>=4 --limit tp<=2",
