@@ -16,6 +16,7 @@ class GlobalBatch(Rule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer.validate")
     scope = ("global_batch_size", "micro_batch_size", "dp", "num_microbatches")
+    fix = "a batch that is a multiple of micro-batch * dp, or a dp that divides it"
     example = "global batch 512 on dp=12: 512 mod 12 = 8"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -47,6 +48,7 @@ class RequestedBatch(Rule):
     stratum = Stratum.RESOURCE
     noticed = Noticed.NEVER
     scope = ("global_batch_size",)
+    fix = "the same batch in the request and in the layout"
     example = "--global-batch-size 1024 with train.global_batch_size=512 in the layout"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -71,6 +73,7 @@ class NearTarget(Rule):
     noticed = Noticed.NEVER
     scope = ("dp", "micro_batch_size", "pp", "vpp")
     reads = ("seq_length", "global_batch_size", "microbatch_group_size_per_vp_stage")
+    fix = "give --global-batch-size, or lower mbs or vpp"
     example = "vpp=2 pp=8 dp=192 mbs=4 at 4096 tokens: the least batch is 6144 sequences, six times the target"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

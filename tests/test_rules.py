@@ -332,5 +332,13 @@ def test_its_example_breaks_it(rule: Rule) -> None:
         assert remainder in fact.text
 
 
+@every_rule
+def test_it_says_what_usually_mends_it(rule: Rule) -> None:
+    assert rule.fix
+    assert rule.fix.strip() == rule.fix
+    assert not rule.fix.endswith(".")
+    assert not INTERNAL.search(rule.fix), rule.fix
+
+
 def test_every_example_is_of_a_rule() -> None:
     assert set(EXAMPLES) == {rule.id for rule in RULES}
