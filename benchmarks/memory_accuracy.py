@@ -1,7 +1,8 @@
 """How far the memory estimate is from what PyTorch measured: ``python -m benchmarks.memory_accuracy --csv FILE ...``.
 
 Scored are rows with a measured peak of at least ``--min-gib`` and a known world size; rows of one configuration count once
-(their mean). Errors are ``(estimate - measured) / measured`` of allocated memory on the stage that was measured.
+(their mean). Errors are ``(estimate - measured) / measured`` of allocated memory on the stage that was measured. Runs that
+are known to have run out are judged too, measured or not: none should be called ``fits``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import click
 
 from benchmarks.memory_rows import measured_row
 from benchmarks.rows import Measured, Skipped, read_rows
-from constraints.memory.budget import memory_report
+from constraints.memory.budget import StageMemory, memory_report
 from constraints.problem import GIB
 
 __all__ = ["main"]
@@ -24,11 +25,11 @@ __all__ = ["main"]
 
 @dataclass(frozen=True)
 class Scored:
-    """One configuration: its name and source, the measured peak, the estimate and its interval in GiB."""
+    """One configuration: its name and source, the measured memory, the estimate and its interval in GiB."""
 
     name: str
     source: str
-    measured: float
+    measured: float | None
     estimate: float
     low: float
     high: float
@@ -37,7 +38,8 @@ class Scored:
 
     @property
     def error(self) -> float:
-        return (self.estimate - self.measured) / self.measured
+        """Estimate over measurement, minus 1."""
+        return self.estimate / self.measured - 1 if self.measured else 0.0
 
 
 def score(rows: list[Measured]) -> Scored:
@@ -46,31 +48,41 @@ def score(rows: list[Measured]) -> Scored:
     report = memory_report(row.problem, row.layout)
     if report is None:
         raise Skipped("layers are not placed")
-    stages = {stage.rank: stage.resting_bytes if row.resting else stage.allocated_bytes for stage in report.stages}
-    allocated = max(stages.values()) if row.stage is None else stages[row.stage]
-    scale = allocated / report.allocated_bytes
+    stages = {stage.rank: _at(stage, row.moment) for stage in report.stages}
+    estimate = max(stages.values()) if row.stage is None else stages[row.stage]
+    scale = estimate / report.allocated_bytes / GIB
+    peaks = [r.peak_gib for r in rows if r.peak_gib is not None]
     return Scored(
         row.name,
         row.source,
-        mean(r.peak_gib for r in rows),
-        allocated / GIB,
-        report.low_bytes * scale / GIB,
-        report.high_bytes * scale / GIB,
+        mean(peaks) if peaks else None,
+        estimate / GIB,
+        report.low_bytes * scale,
+        report.high_bytes * scale,
         report.verdict,
         any(r.ran_out for r in rows),
     )
 
 
+def _at(stage: StageMemory, moment: str) -> int:
+    """Bytes of a stage at the moment that a row speaks of."""
+    if moment == "resting":
+        return stage.resting_bytes
+    return stage.allocated_bytes - (stage.components["optimizer"] if moment == "first" else 0)
+
+
 def summary(scores: list[Scored]) -> dict[str, Any]:
     """Figures over some scored rows, as fractions."""
-    errors = [s.error for s in scores]
+    measured = [s for s in scores if s.measured is not None]
+    errors = [s.error for s in measured]
     return {
-        "rows_scored": len(scores),
+        "rows_scored": len(measured),
         "mean_absolute_error": round(mean(map(abs, errors)), 4) if errors else None,
         "median_absolute_error": round(median(map(abs, errors)), 4) if errors else None,
         "bias": round(median(errors), 4) if errors else None,
         "above_8_percent": round(sum(abs(e) > 0.08 for e in errors) / len(errors), 4) if errors else None,
-        "inside_interval": round(mean(s.low <= s.measured <= s.high for s in scores), 4) if errors else None,
+        "inside_interval": round(mean(s.low <= (s.measured or 0) <= s.high for s in measured), 4) if errors else None,
+        "ran_out": sum(s.ran_out for s in scores),
         "ran_out_but_fits": [s.name for s in scores if s.ran_out and s.verdict == "fits"],
     }
 
@@ -83,7 +95,7 @@ def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
         for raw in read_rows(path):
             try:
                 row = measured_row(raw)
-                if row.peak_gib < least_gib:
+                if row.peak_gib is not None and row.peak_gib < least_gib:
                     raise Skipped(f"peak below {least_gib:g} GiB")
                 groups[row.key].append(row)
             except Skipped as skip:
@@ -97,7 +109,7 @@ def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
     by_source: dict[str, list[Scored]] = defaultdict(list)
     for scored in scores:
         by_source[scored.source].append(scored)
-    worst = sorted(scores, key=lambda s: -abs(s.error))[:12]
+    worst = sorted((s for s in scores if s.measured), key=lambda s: -abs(s.error))[:12]
     return {
         "total": {**summary(scores), "rows_skipped": sum(skipped.values())},
         "by_source": {source: summary(some) for source, some in sorted(by_source.items())},
@@ -106,7 +118,7 @@ def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
             {
                 "name": s.name,
                 "source": s.source,
-                "measured_gib": round(s.measured, 2),
+                "measured_gib": round(s.measured or 0, 2),
                 "estimate_gib": round(s.estimate, 2),
                 "interval_gib": [round(s.low, 2), round(s.high, 2)],
                 "error": round(s.error, 4),

@@ -32,7 +32,8 @@ class Skipped(Exception):
 class Measured:
     """Memory that PyTorch reported: where it stands, what ran, and on which pipeline stage (``None``: the fullest).
 
-    ``resting``: what lies there between steps was reported, not the peak.
+    ``peak_gib`` is ``None`` where a run only ran out. ``moment`` is ``peak``, ``resting`` (what lies there between steps)
+    or ``first`` (the peak of the first iteration, before the optimizer has any state).
     """
 
     name: str
@@ -40,14 +41,14 @@ class Measured:
     problem: Problem
     layout: Layout
     stage: int | None
-    peak_gib: float
+    peak_gib: float | None
     ran_out: bool
-    resting: bool = False
+    moment: str = "peak"
 
     @property
     def key(self) -> tuple[object, ...]:
         """Rows of one configuration count once."""
-        return (self.problem.model, self.problem.gpus, self.problem.seq_length, self.layout, self.stage, self.resting)
+        return (self.problem.model, self.problem.gpus, self.problem.seq_length, self.layout, self.stage, self.moment)
 
 
 def read_rows(path: str) -> Iterator[Row]:

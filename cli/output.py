@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +43,8 @@ def writer(path: str | None) -> Iterator[Callable[[str], object]]:
         with open(target, "w", encoding="utf-8") as device:
             yield device.write
         return
+    import tempfile  # random, hashlib and more: only a file needs them
+
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
     except (OSError, ValueError) as error:

@@ -132,6 +132,7 @@ class Settings:
     exp_avg_sq_dtype: str = "fp32"
     optimizer_cpu_offload: bool = False
     optimizer_offload_fraction: float = 1.0
+    cross_entropy_loss_fusion: bool = True
     cross_entropy_fusion_impl: str = "te"
     attention_backend: str | None = None
     hidden_dropout: float = 0.0

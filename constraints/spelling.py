@@ -33,6 +33,7 @@ class Spelling:
     unflag: str = ""
     also: tuple[str, ...] = ()
     least: int = 1
+    most: int = LARGEST
 
     @property
     def path(self) -> str:
@@ -184,6 +185,9 @@ _UNFLAGS = {
     "gradient_accumulation_fusion": "--no-gradient-accumulation-fusion",
     "check_for_nan_in_loss": "--no-check-for-nan-in-loss-and-grad",
 }
+_MOST = {"microbatch_group_size_per_vp_stage": 4096}
+"""Sizes that a replay of the schedule is as long as."""
+
 SHARED_SECTIONS = ("model", "ddp", "comm_overlap", "dist", "optimizer", "mixed_precision")
 """Bridge lets one switch be set through several of its containers and copies it to the others."""
 
@@ -200,6 +204,7 @@ def _of_setting(name: str, default: Any) -> Spelling:
         _UNFLAGS.get(name, ""),
         _ALSO.get(name, ()),
         0 if name.startswith(("num_layers_at", "cpu_offloading", "wgrad")) else 1,
+        _MOST.get(name, LARGEST),
     )
 
 

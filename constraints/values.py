@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from constraints.spelling import LARGEST, Spelling, spelling_of
+from constraints.spelling import Spelling, spelling_of
 
 __all__ = ["plain_value", "read_value"]
 
@@ -73,8 +73,8 @@ def _integer(spelling: Spelling, value: Any) -> int:
         value = int(text)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be a whole number, not {_shown(value)}")
-    if not spelling.least <= value <= LARGEST:
-        raise ValueError(f"must be from {spelling.least} to {LARGEST}, not {_shown(value)}")
+    if not spelling.least <= value <= spelling.most:
+        raise ValueError(f"must be from {spelling.least} to {spelling.most}, not {_shown(value)}")
     return value
 
 

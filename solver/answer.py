@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from constraints.arithmetic import Integers
+from constraints.arithmetic import Remembering
 from constraints.layout import Layout
 from constraints.memory.budget import MemoryReport, layout_stages, memory_report
 from constraints.pipeline.assignment import Assignment, assignment_of
@@ -84,7 +84,7 @@ def answer_of(problem: Problem, layout: Layout) -> Answer | None:
     stages = layout_stages(problem, layout)
     if assignment is None or memory is None or stages is None:
         return None
-    integers = Integers()
+    integers = Remembering()
     slowest = max(
         (stage_communication(integers, problem, layout, stage) for stage in stages), key=lambda by: sum(by.values())
     )

@@ -11,7 +11,7 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule
-from solver.arithmetic import LARGEST
+from solver.arithmetic import LARGEST, BoundsError
 from solver.explain import may_do_without_interleaving
 from solver.model import Model
 from solver.objectives import post_tie_break
@@ -32,13 +32,13 @@ def any_layout(problem: Problem) -> Layout | None:
     Raises :class:`~solver.search.Disagreement` if a rule outside the solver refuses it.
     """
     model = _model(problem)
-    return _found(model, enforced_rules(problem)) if model.shapes else None
+    return _found(model, enforced_rules(problem)) if model is not None else None
 
 
 def plainest_layout(problem: Problem) -> Layout | None:
     """Of all layouts the one that the tie-breaks of ``solve`` put first: least recompute, then the smallest degrees."""
     model = _model(problem)
-    if not model.shapes:
+    if model is None:
         return None
     order = post_tie_break(model)
     if not isinstance(order, int) and order.high < LARGEST:
@@ -49,7 +49,7 @@ def plainest_layout(problem: Problem) -> Layout | None:
 def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
     """Like :func:`any_layout`, with the decisions named in ``wanted`` as near to those values as can be, in octaves."""
     model = _model(problem)
-    if not model.shapes:
+    if model is None:
         return None
     parts: list[Any] = []
     for name, value in wanted.items():
@@ -80,8 +80,9 @@ class _Weighed(Model):
         super().__init__(problem, interleaving=interleaving)
         self.held: list[Any] = []
 
-    def at_most_held(self, formula: Any, bound: int) -> None:
-        quantities = [(formula(stage), literal) for shape, literal in self.shapes for stage in shape.fullest]
+    def at_most_held(self, formulas: Any, bound: int) -> None:
+        held = [(stage, literal) for shape, literal in self.shapes for stage in shape.fullest]
+        quantities = [(quantity, literal) for stage, literal in held for quantity in formulas(stage)]
         highest = max((q if isinstance(q, int) else q.high) for q, _ in quantities)
         most = self.arithmetic.range(0, highest, "held")
         for quantity, literal in quantities:
@@ -89,10 +90,14 @@ class _Weighed(Model):
         self.held.append(most)
 
 
-def _model(problem: Problem) -> Model:
-    model = Model(problem, interleaving=not may_do_without_interleaving(problem))
-    model.post(enforced_rules(problem))
-    return model
+def _model(problem: Problem) -> Model | None:
+    """``None`` if no pipeline shape is left, or the numbers are beyond what the solver takes."""
+    try:
+        model = Model(problem, interleaving=not may_do_without_interleaving(problem))
+        model.post(enforced_rules(problem))
+    except BoundsError:
+        return None
+    return model if model.shapes else None
 
 
 def _found(model: Model, rules: tuple[Rule, ...] | list[Rule], *, first: bool = True) -> Layout | None:

@@ -66,9 +66,8 @@ class Model:
         self._conditions: dict[tuple[str, str], Any] = {}
         self._domains = values_of_decisions(problem, wide=explain)
         if not interleaving:
-            self._domains["vpp"] = sorted(
-                {1, *(p.value or 1 for p in problem.pins if isinstance(p, Pin) and p.id == "pin.vpp")}
-            )
+            pinned = {pin.value or 1 for pin in problem.pins if isinstance(pin, Pin) and pin.decision == "vpp"}
+            self._domains["vpp"] = sorted({1, *pinned})
         self.shapes: list[tuple[Shape, Any]] = []
         self.x = self._decide()
         self._choose_batch()
@@ -94,8 +93,11 @@ class Model:
         a, x, problem = self.arithmetic, self.x, self.problem
         group_given = problem.settings.microbatch_group_size_per_vp_stage
         self._interleaved = self.cp.new_bool_var("interleaved")
+        single = self.cp.new_bool_var("single stage")  # virtual stages without a pipeline are no interleaving
         self.cp.add(x.vpp.expression() >= 2).only_enforce_if(self._interleaved)
-        self.cp.add(x.vpp.expression() == 1).only_enforce_if(self._interleaved.negated())
+        self.cp.add(x.pp.expression() >= 2).only_enforce_if(self._interleaved)
+        self.cp.add(x.pp.expression() == 1).only_enforce_if(single)
+        self.cp.add(x.vpp.expression() == 1).only_enforce_if([self._interleaved.negated(), single.negated()])
         if problem.global_batch_size is not None:
             x.global_batch_size = problem.global_batch_size
             x.num_microbatches = a.variable(self._domains["num_microbatches"], "num_microbatches")
@@ -116,11 +118,16 @@ class Model:
         self.cp.add_multiplication_equality(x.global_batch_size.expression(), batch)
 
     def _choose_shape(self) -> None:
-        x = self.x
+        x, problem = self.x, self.problem
         for pp in self._domains["pp"]:
-            counts = _microbatch_counts(self.problem, self._domains, [pp], interleaved=True)
-            for vpp in virtual_stages(self.problem, pp, self._domains["vpp"]):
-                for shape in shapes_of(self.problem, pp, vpp if vpp > 1 else None, counts, lawless=self.explain):
+            counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True)
+            for vpp in virtual_stages(problem, pp, self._domains["vpp"]):
+                shapes = shapes_of(
+                    *(problem, pp, vpp if vpp > 1 else None, counts),
+                    illegal_too=self.explain,
+                    unplaced_too=self.explain,
+                )
+                for shape in shapes:
                     literal = self.cp.new_bool_var(f"shape[{pp},{vpp},{shape.least}]")
                     self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
                     self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
@@ -218,10 +225,11 @@ class Model:
     def interleaved(self) -> Condition:
         return self._interleaved
 
-    def at_most_held(self, formula: Callable[[Stage], Any], bound: int) -> None:
+    def at_most_held(self, formulas: Callable[[Stage], Iterable[Any]], bound: int) -> None:
         for shape, literal in self.shapes:
             for stage in shape.fullest:
-                self.at_most(formula(stage), bound, when=literal)
+                for quantity in formulas(stage):
+                    self.at_most(quantity, bound, when=literal)
 
     def on_slowest(self, formula: Callable[[Stage], Any]) -> list[tuple[Any, Condition]]:
         """(``formula(stage)``, condition) for every stage that may be the slowest, of every shape still allowed."""

@@ -22,10 +22,10 @@ from constraints.problem import Origin, Problem
 from constraints.registry import RULES
 from constraints.rule import Rule
 from solver.answer import Answer, answer_of
-from solver.arithmetic import LARGEST
+from solver.arithmetic import LARGEST, BoundsError
 from solver.model import Model
 from solver.objectives import post_tie_break
-from solver.search import new_solver, run
+from solver.search import ModelError, new_solver, run
 from solver.verdict import BINDING, CAPACITY, Verdict
 
 __all__ = ["Nearest", "nearest_legal"]
@@ -37,6 +37,7 @@ OCTAVE = 16
 """Steps of distance in a factor of two."""
 SHOWN = (*COUNTED, "sequence_parallel", "global_batch_size", "recompute", "split")
 MOST_BATCHES = 64
+LARGEST_MICRO_BATCH = 256
 DEFAULTS = Settings()
 
 
@@ -81,7 +82,10 @@ def nearest_legal(verdict: Verdict, *, seconds: float = 10.0) -> Nearest | None:
     for problem, rules in _questions(verdict):
         if time.monotonic() > deadline:
             break
-        layout = _search(problem, rules, verdict.layout, deadline)
+        try:
+            layout = _search(problem, rules, verdict.layout, deadline)
+        except (BoundsError, ModelError):  # numbers that no machine has, beyond what the solver can multiply
+            return None
         if layout is None:
             continue
         layout = _closer(problem, rules, layout, verdict.layout)
@@ -107,7 +111,10 @@ def _questions(verdict: Verdict) -> Iterator[tuple[Problem, list[Rule]]]:
 def _kept(problem: Problem, layout: Layout, batch: int | None) -> _Kept:
     """The problem with the layout's own values among those that a decision may take."""
     origin = Origin("layout", "layout")
-    own = tuple(Pin(name, name, getattr(layout, name), origin) for name in COUNTED if getattr(layout, name) is not None)
+    limits = {"vpp": problem.model.num_layers, "micro_batch_size": LARGEST_MICRO_BATCH}
+    mine = {name: getattr(layout, name) for name in COUNTED}
+    mine = {name: value for name, value in mine.items() if value and value <= limits.get(name, problem.gpus)}
+    own = tuple(Pin(name, name, value, origin) for name, value in mine.items())
     values = {f.name: getattr(problem, f.name) for f in fields(Problem)}
     return _Kept(**values | {"pins": own, "global_batch_size": batch}, kept=layout.recompute)
 

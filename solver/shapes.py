@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from constraints.interleaving import schedule_takes
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import Assignment, from_sizes
+from constraints.pipeline.assignment import Assignment, assignment_of, from_sizes
 from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, candidate_stages, fullest_candidates, slowest_candidates
 from constraints.pipeline.schedule import STEADY_GROUPS
@@ -37,21 +38,29 @@ class Shape:
 
 
 def shapes_of(
-    problem: Problem, pp: int, vpp: int | None, microbatches: Iterable[int], *, lawless: bool = False
+    problem: Problem,
+    pp: int,
+    vpp: int | None,
+    microbatches: Iterable[int],
+    *,
+    illegal_too: bool = False,
+    unplaced_too: bool = False,
 ) -> list[Shape]:
     """The shapes with ``pp`` and ``vpp`` for the micro-batch counts that can occur.
 
-    Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all. ``lawless``
-    ones are there too: counts that do not come in groups, and a split that Megatron has no form for (it holds nothing),
-    so that the rules against them can be blamed.
+    Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all. Counts that
+    the schedule does not take are left out unless ``illegal_too``, and shapes on which a hybrid model's layers do not come
+    out unless ``unplaced_too``: a rule may then be blamed for them. What is not placed has no stages.
     """
     placed = place(problem.model, pp, vpp or 1)
     if placed is None:
-        return [_unplaced(problem, pp, vpp)] if lawless else []
+        return [_unplaced(problem, pp, vpp)] if unplaced_too else []
     assignment, split = placed
+    if assignment_of(problem.model, pp, vpp or 1, split) is None:
+        return [Shape(pp, vpp, 1, None, assignment, split, (), ())] if unplaced_too else []
     group = problem.settings.microbatch_group_size_per_vp_stage or pp
     steady = STEADY_GROUPS * group if vpp and pp > 1 else 1
-    small = sorted({n for n in microbatches if n < steady and (lawless or (n >= group and n % group == 0))})
+    small = sorted({n for n in microbatches if n < steady and (illegal_too or schedule_takes(pp, group, n))})
     shapes = []
     for least, most in [(count, count) for count in small] + [(steady, None)]:
         stages = candidate_stages(problem.model, assignment, vpp if pp > 1 else None, group, least)

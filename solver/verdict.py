@@ -21,6 +21,8 @@ BINDING = (Stratum.LAW, Stratum.FRAMEWORK)
 CAPACITY = "memory.capacity"
 """The rule that ``check`` reports as ``memory`` and not among the warnings."""
 
+EXPERT_MESH = "mesh.world-expert"
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -92,13 +94,19 @@ def check(problem: Problem, layout: Layout, notes: Iterable[str] = (), *, figure
     violations: list[Violation] = []
     advice: list[Violation] = []
     for rule in (*RULES, *problem.pins):
-        if rule.id == CAPACITY or rule.holds(problem, layout):
+        if rule.id == CAPACITY or rule.holds(problem, layout) or _implied(problem, layout, rule):
             continue
         fact = rule.why(problem, layout)
         assert fact is not None, f"{rule.id} is broken and has nothing to say"
         (violations if rule.stratum in BINDING else advice).append(Violation(rule, fact))
     answer = answer_of(problem, layout) if figures else None
     return Verdict(problem, layout, tuple(violations), tuple(advice), tuple(notes), answer)
+
+
+def _implied(problem: Problem, layout: Layout, rule: Rule) -> bool:
+    """True for the expert mesh of a dense model left at its defaults: it breaks only where the dense mesh does too."""
+    default = not problem.model.is_moe and layout.ep == 1 and layout.etp == layout.tp
+    return rule.id == EXPERT_MESH and default
 
 
 def plain(value: Any) -> Any:

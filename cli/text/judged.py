@@ -9,6 +9,7 @@ import click
 from cli.text.bars import memory_bars
 from cli.text.page import Page
 from cli.text.solved import one_line, seconds
+from solver.answer import Answer
 from solver.verdict import Verdict
 
 if TYPE_CHECKING:  # it imports ortools
@@ -37,16 +38,15 @@ def judged_text(verdict: Verdict, nearest: Nearest | None = None, width: int | N
         page.entry("noticed", str(violation.rule.noticed))
         if violation.rule.source:
             page.entry("source", str(violation.rule.source))
-    page.line()
+    if verdict.warnings:
+        page.line()
     for text in verdict.warnings:
         page.entry("warning", text, fg="yellow")
     if answer is not None:
+        page.line()
         page.entry("layout", one_line(answer))
-        parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
-        if verdict.legal:
-            total = seconds(sum(answer.communication_ns.values()))
-            page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
-        memory_bars(page, answer.memory, answer.relief)
+        if verdict.legal:  # figures of a layout that cannot exist would mislead
+            _figures(page, answer)
     if nearest is not None:
         page.line()
         page.entry("nearest", click.style(one_line(nearest.answer), fg="green", bold=True))
@@ -58,3 +58,10 @@ def judged_text(verdict: Verdict, nearest: Nearest | None = None, width: int | N
         page.line()
         page.entry("more", f"meshwright rules {verdict.violations[0].rule.id}")
     return page.text()
+
+
+def _figures(page: Page, answer: Answer) -> None:
+    parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
+    total = seconds(sum(answer.communication_ns.values()))
+    page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
+    memory_bars(page, answer.memory, answer.relief)

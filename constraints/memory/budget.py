@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from constraints.arithmetic import Integers
+from constraints.arithmetic import Integers, Remembering
 from constraints.layout import Layout
 from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes, margin_bytes
-from constraints.memory.stage import allocated_bytes, phases, static_components
+from constraints.memory.stage import peaks, phases, static_components
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.problem import GIB, Problem
@@ -71,8 +71,9 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     if stages is None:
         return None
     fullest: dict[int, StageMemory] = {}
+    remembering = Remembering()
     for stage in stages:
-        memory = _stage_memory(problem, layout, stage)
+        memory = _stage_memory(remembering, problem, layout, stage)
         if stage.rank not in fullest or memory.allocated_bytes > fullest[stage.rank].allocated_bytes:
             fullest[stage.rank] = memory
     allocated = max(memory.allocated_bytes for memory in fullest.values())
@@ -88,9 +89,9 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     )
 
 
-def _stage_memory(problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
-    static = static_components(INTEGERS, problem, layout, stage)
-    moments = phases(INTEGERS, problem, layout, stage)
+def _stage_memory(a: Integers, problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
+    static = static_components(a, problem, layout, stage)
+    moments = phases(a, problem, layout, stage)
     phase = max(moments, key=lambda name: sum(moments[name].values()))
     parts = static | moments[phase]
     return StageMemory(stage.rank, parts, sum(parts.values()), sum(static.values()), phase)
@@ -125,10 +126,12 @@ class Capacity(Rule):
         if problem.allow_borderline:
             # low_bytes(allocated) <= budget, rearranged: floor(L A / 100) <= budget
             bound = problem.budget_bytes * 100 + 99
-            model.at_most_held(lambda stage: allocated_bytes(a, problem, x, stage) * LOW_PERCENT, bound)
+            model.at_most_held(lambda stage: [peak * LOW_PERCENT for peak in peaks(a, problem, x, stage)], bound)
         else:
             bound = problem.budget_bytes * 100
-            model.at_most_held(lambda stage: high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), bound)
+            model.at_most_held(
+                lambda stage: [high_bytes(a, problem, x, peak) for peak in peaks(a, problem, x, stage)], bound
+            )
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         report = memory_report(problem, layout)

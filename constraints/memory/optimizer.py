@@ -24,6 +24,7 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 
 __all__ = [
+    "adapter_bytes",
     "dense_shards",
     "expert_shards",
     "gradient_bytes",
@@ -85,6 +86,15 @@ def training_bytes(
         state = _scaled(a, weights, _matrix_parts(p)) + _scaled(a, others, _state_parts(p))
         out["optimizer"] = a.ceil_div(state, shards)
     return out
+
+
+def adapter_bytes(a: Arithmetic, p: Problem, elements: Quantity, shards: Quantity) -> dict[str, Quantity]:
+    """Bytes by component of trained low-rank matrices: bf16, their gradients, Adam's state over ``shards``."""
+    return {
+        "parameters": elements * 2,
+        "gradients": elements * gradient_bytes(p),
+        "optimizer": a.ceil_div(elements * 12, shards),
+    }
 
 
 def step_bytes(a: Arithmetic, p: Problem, elements: Quantity, shards: Quantity) -> Quantity:

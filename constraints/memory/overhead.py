@@ -5,7 +5,8 @@ hidden in the budget. Device memory is ``allocated * fragmentation + context + c
 Sources: reserved over allocated on 55 measured B200 stages is 1.017 / 1.040 / 1.093 (least, median, most) without expandable
 segments (MooreThreads/SimuMax v1.2), 1.024 / 1.040 / 1.21 on Megatron Bridge verification cards; CUDA context and libraries
 0.5-0.8 GiB and NCCL 0.3-0.5 GiB per communicator in use (seen on clusters, not measured here); rows without a formula on
-MoE stages 0.2-1.0 GiB (SimuMax v1.2 sees the same).
+MoE stages 0.2-1.0 GiB (SimuMax v1.2 sees the same). One estimate in twenty is more than 8 % off
+(``benchmarks/memory_accuracy``), hence the low end.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from constraints.rule import Degrees
 
 __all__ = ["LOW_PERCENT", "always_bytes", "communicators", "device_bytes", "high_bytes", "low_bytes", "margin_bytes"]
 
-WORKSPACE_BYTES = GIB // 20
-"""cuBLAS and Transformer Engine workspaces, rotary cache, masks."""
+WORKSPACE_BYTES = GIB // 10
+"""cuBLAS (32 MiB a stream) and Transformer Engine workspaces, rotary cache, masks: 0.1 GiB is what Megatron-LM's small golden
+runs hold beyond the formulas."""
 
 MOE_WORKSPACE_BYTES = 3 * GIB // 10
 """Grouped-GEMM workspaces, permutation buffers and what no formula explains on MoE stages."""
@@ -28,7 +30,7 @@ GRAPH_BYTES = 6 * GIB
 """Static buffers of CUDA graphs around modules; full-iteration graphs keep about as much."""
 
 DISPATCHER_BYTES = {"deepep": 2 * GIB, "hybridep": 2 * GIB, "ncclep": GIB}
-HIGH_PERCENT, HIGH_PERCENT_SEGMENTED, LIKELY_PERCENT, LOW_PERCENT = 110, 105, 104, 97
+HIGH_PERCENT, HIGH_PERCENT_SEGMENTED, LIKELY_PERCENT, LOW_PERCENT = 110, 105, 104, 92
 RESIDUAL_BYTES, MOE_RESIDUAL_BYTES = GIB // 2, GIB
 
 

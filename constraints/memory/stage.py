@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from constraints.arithmetic import Arithmetic, Quantity, once
 from constraints.layout import Recompute
-from constraints.memory import activations, optimizer, parameters
+from constraints.memory import activations, adapters, optimizer, parameters
 from constraints.memory.loss import loss_backward_bytes, loss_forward_bytes
 from constraints.memory.overhead import always_bytes
 from constraints.pipeline.profile import Stage
@@ -23,7 +23,7 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from models_catalog.schema import LayerKind
 
-__all__ = ["PHASES", "allocated_bytes", "phases", "static_components"]
+__all__ = ["PHASES", "allocated_bytes", "peaks", "phases", "static_components"]
 
 PHASES = ("forward", "backward", "step")
 
@@ -32,10 +32,24 @@ Parts = dict[str, Quantity]
 
 def allocated_bytes(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     """PyTorch's peak allocation on ``stage``, in bytes."""
-    total: Quantity = 0
-    for quantity in static_components(a, p, x, stage).values():
-        total = total + quantity
-    return total + a.maximum(*(_sum(parts) for parts in phases(a, p, x, stage).values()))
+    return a.maximum(*peaks(a, p, x, stage))
+
+
+def peaks(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> list[Quantity]:
+    """The quantities of which the largest is the peak: a bound on each is a bound on it, and needs no maximum."""
+    static = _sum(static_components(a, p, x, stage))
+    step = _step(a, p, x, stage)
+    kinds = tuple(kind for kind, _ in stage.layers)
+    passes = static + _live_activations(a, p, x, stage) + _busiest(a, p, x, kinds, stage.heads)
+    passes = passes + _gathered_units(a, p, x, stage)
+    return [passes] if isinstance(step, int) and step == 0 else [passes, static + step]
+
+
+@once
+def _busiest(a: Arithmetic, p: Problem, x: Degrees, kinds: tuple[LayerKind, ...], heads: int) -> Quantity:
+    """The largest transient of the forward and the backward pass; the activations in flight are the same in both."""
+    layers = (_layer_backward(a, p, x, kind) for kind in kinds)
+    return a.maximum(0, *layers, loss_forward_bytes(a, p, x, heads), loss_backward_bytes(a, p, x, heads))
 
 
 def static_components(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Parts:
@@ -82,13 +96,18 @@ def _dense_sizes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> tupl
 def layer_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Parts:
     """What one stored layer of ``kind`` costs, dense parameters and routed experts over their own groups."""
     weights, others = _dense_sizes(a, p, x, kind)
-    dense = optimizer.training_bytes(a, p, weights, others, optimizer.dense_shards(a, p, x))
-    if kind.feedforward != "moe":
-        return dense
-    experts = optimizer.training_bytes(
-        a, p, parameters.expert_parameters(a, p, x, kind), 0, optimizer.expert_shards(a, p, x)
-    )
-    return {name: dense[name] + experts[name] for name in dense}
+    dense_shards, expert_shards = optimizer.dense_shards(a, p, x), optimizer.expert_shards(a, p, x)
+    parts = [optimizer.training_bytes(a, p, weights, others, dense_shards)]
+    if kind.feedforward == "moe":
+        experts = parameters.expert_parameters(a, p, x, kind)
+        parts.append(optimizer.training_bytes(a, p, experts, 0, expert_shards))
+    if not optimizer.trains_all(p):
+        parts.append(optimizer.adapter_bytes(a, p, adapters.dense_adapters(a, p, x, kind), dense_shards))
+        parts.append(optimizer.adapter_bytes(a, p, adapters.expert_adapters(a, p, x, kind), expert_shards))
+    total = parts[0]
+    for part in parts[1:]:
+        total = {name: total[name] + part[name] for name in total}
+    return total
 
 
 def _tables(p: Problem, stage: Stage) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Recompute
+from constraints.pipeline.assignment import assignment_of
 from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.pipeline.schedule import STEADY_GROUPS
@@ -82,9 +83,9 @@ class BoxBuilder:
             x.batch_unit = None
             return x
         group = problem.settings.microbatch_group_size_per_vp_stage
-        multiples = {1} if 1 in box["vpp"] else set()
+        multiples = {1} if 1 in box["vpp"] or 1 in box["pp"] else set()
         if any(v > 1 for v in box["vpp"]):
-            multiples |= {group} if group else set(box["pp"])
+            multiples |= {group or pp for pp in box["pp"] if pp > 1}
         units = {dp * mbs for dp in box["dp"] for mbs in box["micro_batch_size"]}
         counts = {chosen_microbatches(problem.target_sequences, u, 1, k) for u in units for k in multiples}
         x.num_microbatches = of(counts)
@@ -151,16 +152,16 @@ class BoxBuilder:
         seen = set(truths)
         return seen.pop() if len(seen) == 1 else None
 
-    def at_most_held(self, formula: Callable[[Any], Any], bound: int) -> None:
+    def at_most_held(self, formulas: Callable[[Any], Iterable[Any]], bound: int) -> None:
         """Excluded if, plain and interleaved alike, some rank holds too much even at the least that it can hold."""
         if len(self.box["pp"]) != 1:
             return
         kinds = [[v for v in self.box["vpp"] if (v > 1) == interleaved] for interleaved in (False, True)]
-        self._require(not all(self._too_much(vpps, formula, bound) for vpps in kinds if vpps))
+        self._require(not all(self._too_much(vpps, formulas, bound) for vpps in kinds if vpps))
 
-    def _too_much(self, vpps: list[int], formula: Callable[[Any], Any], bound: int) -> bool:
+    def _too_much(self, vpps: list[int], formulas: Callable[[Any], Iterable[Any]], bound: int) -> bool:
         ranks = self._least_stages(vpps)
-        return any(low(formula(stage)) > bound for stage in ranks)
+        return any(low(quantity) > bound for stage in ranks for quantity in formulas(stage))
 
     def _least_stages(self, vpps: list[int]) -> list[Stage]:
         """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
@@ -178,7 +179,7 @@ class BoxBuilder:
         shapes: list[tuple[Stage, ...]] = []
         for vpp in vpps:
             placed = place(model, pp, vpp)
-            if placed is None:
+            if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
                 return []
             interleaved = vpp if vpp > 1 and pp > 1 else None
             shapes += [stages_of(model, placed[0], interleaved, group, count) for count in counts]

@@ -142,7 +142,7 @@ class Partial:
             if "num_microbatches" not in self._taken:
                 raise Open("num_microbatches")
             return self._taken["num_microbatches"]
-        multiple = self.microbatch_group if self.vpp is not None else 1
+        multiple = self.microbatch_group if self.interleaved else 1
         return chosen_microbatches(self._problem.target_sequences, self.dp, self.micro_batch_size, multiple)
 
     @property
@@ -159,9 +159,12 @@ class Partial:
         return placed[1] if placed is not None else PipelineSplit()
 
     chunks_per_rank = Layout.chunks_per_rank
-    interleaved = Layout.interleaved
     sequence_shards = Layout.sequence_shards
     stage_gpus = Layout.stage_gpus
+
+    @property
+    def interleaved(self) -> bool:
+        return self.vpp is not None and bool(self.pp > 1)
 
     @property
     def microbatch_group(self) -> int:

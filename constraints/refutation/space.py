@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import sizes_of_split
+from constraints.pipeline.assignment import segment_sizes, sizes_of_split
 from constraints.problem import MICRO_BATCH_SIZES, Problem
 
 __all__ = ["DEGREES", "divisors", "values_of_decisions", "virtual_stages"]
@@ -43,7 +43,7 @@ def values_of_decisions(problem: Problem, *, wide: bool) -> dict[str, list[int]]
         natural["ep"], natural["etp"] = [1], [1]
     if wide:
         natural["tp"] += divisors(model.num_attention_heads)
-        natural["pp"] += divisors(model.num_layers)
+        natural["pp"] += [*divisors(model.num_layers), len(segment_sizes(model) or (0,))]
         natural["cp"] += [2**k for k in range(LARGEST_CONTEXT_POWER)]
         natural["dp"] += divisors(batch or 1)
         if model.is_moe:

@@ -125,6 +125,22 @@ def _minimax_m2(r: Reader) -> Values:
     }
 
 
+def _minimax_m3(r: Reader) -> Values:
+    """``minimax_m3/minimax_m3_bridge.py``: the indexers and the MTP layers are not converted; attention is full."""
+    layers = r.needed("num_hidden_layers")
+    shared, number = r.count("shared_intermediate_size"), r.integer("n_shared_experts", default=1, least=0)
+    listed = r.integers("moe_layer_freq", layers) if isinstance(r.config.get("moe_layer_freq"), list) else None
+    return {
+        **gated(r),
+        **experts(r, "num_local_experts", "intermediate_size"),
+        **(dense_first(r, default=0) if listed is None else by_layer([bool(flag) for flag in listed])),
+        **sigmoid_routing("aux_loss"),
+        "ffn_hidden_size": r.integer("dense_intermediate_size", "intermediate_size"),
+        "moe_shared_expert_intermediate_size": (number or 0) * shared or None,
+        "qk_layernorm": r.truth("use_qk_norm", True),
+    }
+
+
 def _ernie_moe(r: Reader) -> Values:
     """``ernie/ernie_45_bridge.py``: the first number of a list where text and vision have experts of their own.
 
@@ -185,17 +201,21 @@ def _dbrx(r: Reader) -> Values:
 
 
 def _exaone_moe(r: Reader) -> Values:
-    """``exaone/exaone_moe/exaone_moe_bridge.py``."""
+    """``exaone/exaone_moe/exaone_moe_bridge.py``: MTP layers are dense; several depths may share one."""
     layers, size = r.needed("num_hidden_layers"), r.integer("sliding_window")
-    flags = r.config.get("is_moe_layer")
+    flags, stored = r.config.get("is_moe_layer"), r.count("num_nextn_predict_layers")
+    depth = r.count("mtp_num_speculative_steps", default=stored)
+    balancing = "none" if r.word("topk_method") == "noaux_tc" else "global_aux_loss"
     return {
         **gated(r),
         **experts(r, "num_experts", "moe_intermediate_size"),
         **(dense_first(r, default=1) if flags is None else by_layer(_flags(r, "is_moe_layer", layers))),
         **shared_expert(r, "num_shared_experts", "moe_intermediate_size", default=1),
         **grouped_routing(r),
-        **sigmoid_routing(),
-        **mtp(r),
+        **sigmoid_routing(balancing, pre_softmax=True),
+        "mtp_num_layers": max(depth, stored) or None,
+        "mtp_use_repeated_layer": (depth > stored or r.truth("mtp_share_layers", False)) or None if depth else None,
+        "mtp_dense": True if depth or stored else None,
         "qk_layernorm": True,
         **windows(r, size, exaone_pattern(r, layers, size)),
     }
@@ -247,6 +267,7 @@ EXPERTS: dict[str, Callable[[Reader], Values]] = {
     "glm4_moe": _glm4_moe,
     "gpt_oss": _gpt_oss,
     "minimax_m2": _minimax_m2,
+    "minimax_m3_vl_text": _minimax_m3,
     "ernie4_5_moe": _ernie_moe,
     "llama4_text": _llama4,
     "dbrx": _dbrx,

@@ -24,6 +24,12 @@ global-batch-size: 1024
 precision: fp8_cs
 task: pretrain
 optimizer: distributed
+grad-dtype: bf16
+fsdp: true
+offload-optimizer: 25%
+routing-imbalance: 1.2
+expandable-segments: true
+packed: true
 objective: communication
 megatron: "0.20"
 pin:
@@ -90,7 +96,7 @@ def test_flags_win_and_every_value_knows_its_place(file):
     assert str(request.origin("seq_length")) == f"{path}:7:1"
     assert request.pin == ("sp=true", "vpp=null", "cp_comm_type=a2a", "tp=8")
     assert str(request.origin("pin", "tp=8")) == "--pin"
-    assert str(request.origin("pin", "sp=true")) == f"{path}:16:3"
+    assert str(request.origin("pin", "sp=true")) == f"{path}:22:3"
 
 
 def test_a_flag_takes_the_place_of_a_pin_in_another_spelling(file):

@@ -20,8 +20,10 @@ DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "edp", "micro_batch_size")
 def layout_of_variables(rng: Random, model: Model) -> Layout | None:
     """Any values of the decisions that the model knows, half of the time on meshes that cover the GPUs.
 
-    ``None`` if the batch that these degrees would choose fits no pipeline shape.
+    ``None`` if there is no pipeline shape, or none that fits the batch that these degrees would choose.
     """
+    if not model.shapes:
+        return None
     problem, x, values_of = model.problem, model.x, model.arithmetic.values_of
     shape, _ = rng.choice(model.shapes)
     drawn = {name: rng.choice(values_of(getattr(x, name))) for name in DEGREES if name != "pp"} | {"pp": shape.pp}
@@ -35,7 +37,8 @@ def layout_of_variables(rng: Random, model: Model) -> Layout | None:
             return None
         count = rng.choice(fitting if fitting and rng.random() < 0.7 else counts)
     else:
-        multiple = 1 if shape.vpp is None else problem.settings.microbatch_group_size_per_vp_stage or shape.pp
+        group = problem.settings.microbatch_group_size_per_vp_stage or shape.pp
+        multiple = group if shape.vpp is not None and shape.pp > 1 else 1
         count = chosen_microbatches(problem.target_sequences, drawn["dp"], drawn["micro_batch_size"], multiple)
         if count < shape.least or (shape.most is not None and count > shape.most):
             return None

@@ -27,7 +27,7 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
         {"tp": 2},
         ("105", "tp=2", "105 mod 2 = 1"),
     ),
-    # 24 heads and one pair of groups of 3 channels: 72 + 2 * 3 = 78; heads-tp speaks as well.
+    # Projections of 72 + 2 * 8 = 88 and 72: a head of 3 channels falls between ranks, heads-tp speaks as well.
     ("attention.qkv-tp", model(num_attention_heads=24, num_query_groups=1, kv_channels=3), {"tp": 16}, ("78 mod 16",)),
     ("attention.qkv-tp", mla(v_head_dim=127, qk_head_dim=127), {"tp": 256}, ("mod 256",)),
     ("attention.mla", mla(**GATE), {}, ("attention_output_gate=True",)),

@@ -1,4 +1,4 @@
-"""Rules about experts: each is broken by one layout and kept by a near twin."""
+"""Rules about experts and routing: each is broken by one layout and kept by a near twin."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from constraints.experts import RULES
+from constraints import experts, routing
 from models_catalog.schema import ModelSpec
 from tests.rules.builders import hybrid, judge, model, moe
 
-BY_ID = {rule.id.removeprefix("experts."): rule for rule in RULES}
+BY_ID = {rule.id.removeprefix("experts."): rule for rule in (*experts.RULES, *routing.RULES)}
 SHARED = {"moe_shared_expert_intermediate_size": 2048}
 Case = tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]
 

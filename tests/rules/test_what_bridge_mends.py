@@ -51,6 +51,18 @@ MENDED: list[tuple[str, str, str, dict[str, Any]]] = [
     ("one virtual stage counts as interleaving and is legal", DENSE, "pp=4 vpp=1", {}),
     ("the distributed optimizer switches itself on in both places", DENSE, "ddp.use_distributed_optimizer=true", {}),
     ("shards of the optimizer are padded, not divided", DENSE, "dp=7", {}),
+    (
+        "torch FSDP2 over a pipeline is refused by the Megatron-LM command line alone",
+        DENSE,
+        "pp=2 use_torch_fsdp2=true",
+        {},
+    ),
+    (
+        "overlap of the parameter gather with the step is advised against, not refused",
+        DENSE,
+        "overlap_param_gather=true overlap_param_gather_with_optimizer_step=true",
+        {},
+    ),
 ]
 
 ASKED: dict[str, dict[str, Any]] = {
