@@ -46,8 +46,6 @@ NEVER_WRITTEN_BY_SOLVE = {
     "pipeline.layout-count",
     "pipeline.layout-content",
     "pipeline.hybrid-layout",
-    "hybrid.hybrid-no-vpp",
-    "hybrid.hybrid-split",
     "recompute.rc-full",
     "recompute.rc-sel",
     "batch.requested",
