@@ -10,6 +10,7 @@ from constraints.layout import Layout, Settings
 from constraints.pins import Limit, Pin, PinRecompute
 from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Rule
+from constraints.spelling import spelling_of
 from models_catalog.schema import GpuSpec
 
 __all__ = ["Changed", "Edit", "asked_words", "with_pins_as_in", "without_pins"]
@@ -24,7 +25,11 @@ class Edit:
     origin: Origin | None = None
 
     def to_mapping(self) -> dict[str, Any]:
-        return {"type": self.text, "instead_of": self.instead or None, "at": str(self.origin) if self.origin else None}
+        return {
+            "type": self.text or None,
+            "instead_of": self.instead or None,
+            "at": str(self.origin) if self.origin else None,
+        }
 
     def __str__(self) -> str:
         return self.text or f"without {self.instead}"
@@ -88,8 +93,9 @@ class Changed:
     def switch_off(self, name: str) -> Changed:
         """A switch back at Megatron's default."""
         settings = self.problem.settings
-        value = getattr(settings, name)
-        edit = Edit("", f"--pin {name}={_word(value)}", self.problem.origin(name))
+        value, spelling = getattr(settings, name), spelling_of(name)
+        word = "2" if spelling is not None and spelling.kind == "version 2" else _word(value)
+        edit = Edit("", f"--pin {name}={word}", self.problem.origin(name))
         return self.also(edit, settings=replace(settings, **{name: getattr(Settings(), name)}))
 
     def switched(self, text: str, **switches: Any) -> Changed:
@@ -107,8 +113,12 @@ def with_pins_as_in(changed: Changed, released: Iterable[Rule], layout: Layout) 
     """The problem with each released word moved to what ``layout`` has."""
     for rule in released:
         moved, text = _moved(rule, layout)
-        if moved is not None:
-            pins = (*changed.problem.pins, moved)
+        if moved is None:
+            continue
+        pins = (*changed.problem.pins, moved)
+        if text == asked_words(rule):
+            changed = Changed(replace(changed.problem, pins=pins), changed.edits)
+        else:
             changed = changed.also(Edit(text, asked_words(rule), _origin(rule)), pins=pins)
     return changed
 

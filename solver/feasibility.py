@@ -9,6 +9,7 @@ from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
 from constraints.problem import Problem
+from constraints.refutation.encoding import digest, encoded
 from constraints.registry import enforced_rules
 from constraints.rule import Rule
 from solver.arithmetic import LARGEST, BoundsError
@@ -22,6 +23,9 @@ __all__ = ["any_layout", "least_memory", "nearest_to", "plainest_layout"]
 MOST_WORK = 1.0
 """Deterministic time for one question: a few times what the dearest recorded scenario takes."""
 LONGEST_SECONDS = 30.0
+MOST_REMEMBERED = 32
+_LEAST: dict[str, Layout | None] = {}
+"""The last answers of :func:`least_memory`: one explanation asks for the same one several times."""
 OCTAVE = 64
 """Steps of distance in a factor of two."""
 
@@ -64,6 +68,15 @@ def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
 
 def least_memory(problem: Problem) -> Layout | None:
     """The layout that keeps every enforced rule but the capacity of the GPU, and comes nearest to it."""
+    key = digest(encoded(problem))
+    if key not in _LEAST:
+        _LEAST[key] = _least_memory(problem)
+        if len(_LEAST) > MOST_REMEMBERED:
+            del _LEAST[next(iter(_LEAST))]
+    return _LEAST[key]
+
+
+def _least_memory(problem: Problem) -> Layout | None:
     model = _Weighed(problem, interleaving=not may_do_without_interleaving(problem))
     rules = enforced_rules(problem)
     model.post(rules)

@@ -110,7 +110,7 @@ class Model:
         x.batch_unit = unit = a.mul(a.mul(x.dp, x.micro_batch_size), multiple)
         chosen = a.mul(a.maximum(1, a.floor_div(unit + 2 * target, unit * 2)), multiple)
         # The product's own bounds would be far too wide: the true counts are known, and the batch is near the target.
-        counts = _microbatch_counts(problem, self._domains, self._domains["pp"])
+        counts = _microbatch_counts(problem, self._domains, self._domains["pp"], lawless=self.explain)
         x.num_microbatches = a.variable(counts, "num_microbatches")
         self.cp.add(x.num_microbatches.expression() == chosen.expression())
         x.global_batch_size = a.range(1, target + unit.high, "global_batch_size")
@@ -120,7 +120,7 @@ class Model:
     def _choose_shape(self) -> None:
         x, problem = self.x, self.problem
         for pp in self._domains["pp"]:
-            counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True)
+            counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True, lawless=self.explain)
             for vpp in virtual_stages(problem, pp, self._domains["vpp"]):
                 shapes = shapes_of(
                     *(problem, pp, vpp if vpp > 1 else None, counts),
@@ -258,16 +258,24 @@ class Model:
 
 
 def _microbatch_counts(
-    problem: Problem, domains: dict[str, list[int]], pps: Iterable[int], *, interleaved: bool = False
+    problem: Problem,
+    domains: dict[str, list[int]],
+    pps: Iterable[int],
+    *,
+    interleaved: bool = False,
+    lawless: bool = False,
 ) -> set[int]:
-    """The micro-batch counts that can occur on pipelines of ``pps`` ranks (if ``interleaved``, only on such ones)."""
+    """The micro-batch counts that can occur on pipelines of ``pps`` ranks (if ``interleaved``, only on such ones).
+
+    ``lawless``: on meshes too that have more GPUs than there are.
+    """
     if problem.global_batch_size is not None:
         return set(domains["num_microbatches"])
     given = problem.settings.microbatch_group_size_per_vp_stage
     multiples = {given} if given else set(pps)
     if not interleaved:
         multiples.add(1)
-    most = max(problem.gpus // pp for pp in pps)
+    most = domains["dp"][-1] if lawless else max(problem.gpus // pp for pp in pps)
     units = {dp * mbs for dp in domains["dp"] if dp <= most for mbs in domains["micro_batch_size"]}
     return {
         chosen_microbatches(problem.target_sequences, unit, 1, multiple) for unit in units for multiple in multiples

@@ -13,11 +13,12 @@ from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 from solver.answer import Answer, answer_of
 from solver.because import Step, degree_words, gib, steps_of
-from solver.certificate import NotAConflict, certified
+from solver.certificate import Certified, NotAConflict, certified
 from solver.conflicts import Conflicts, conflicts_of
 from solver.edits import asked_words
 from solver.explain import Exhausted, Minimal
 from solver.feasibility import least_memory
+from solver.search import Disagreement
 from solver.ways_out import WayOut, WaysOut, ways_out
 
 __all__ = ["Blamed", "Explained", "Miss", "Refutation", "refutation_of"]
@@ -125,7 +126,7 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
     except NotAConflict:  # only virtual stages that the quick question left out can be the reason
         found = conflicts_of(problem, seconds=seconds, interleaving=True)
         ways = ways_out(problem, found)
-        proved = certified(problem, found.conflicts, ways.ways)
+        proved = _certified_at_last(problem, found, ways)
     explained = tuple(Explained(conflict, steps_of(problem, conflict)) for conflict in found.conflicts)
     return Refutation(
         problem=problem,
@@ -138,6 +139,13 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
         proof="exhaustive" if proved else "solver",
         leaves=proved.leaves if proved else 0,
     )
+
+
+def _certified_at_last(problem: Problem, found: Conflicts, ways: WaysOut) -> Certified | None:
+    try:
+        return certified(problem, found.conflicts, ways.ways)
+    except NotAConflict as error:
+        raise Disagreement(f"the checker finds a layout under the rules {error}") from error
 
 
 def _miss(problem: Problem, found: Conflicts, ways: WaysOut) -> Miss | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -77,6 +77,8 @@ class _Finder:
         ways = list(self._single())
         if not ways or all(way.cost[0] >= COSTS["gpus"] for way in ways):
             ways += self._combined(ways)
+        if not ways:
+            ways += self._everything()
         unique: dict[str, WayOut] = {}
         for way in sorted(ways, key=lambda way: way.cost):
             unique.setdefault(way.text, way)
@@ -156,6 +158,30 @@ class _Finder:
             if way is not None and way.changed.problem.gpus < min(alone):
                 yield way
 
+    def _everything(self) -> Iterator[WayOut]:
+        """The last resort: every pin and switch released, then the batch, the GPUs or the machine moved as needed."""
+        start = Changed(self.problem)
+        for name in self.problem.settings.changed():
+            if name in self.read:
+                start = start.switch_off(name)
+        pins = list(self.pins.values())
+        moves: tuple[tuple[str, Try], ...] = (
+            ("pin", lambda c: c),
+            ("batch", _nearest_batch),
+            ("gpus", self.more_gpus),
+            ("gpus", _both(self.more_gpus, _nearest_batch)),
+            ("gpu", _next_gpu),
+        )
+        for kind, move in moves:
+            moved = move(without_pins(start, pins))
+            if moved is None or any_layout(moved.problem) is None:
+                continue
+            moved = _repinned(moved, pins)
+            way = self._witnessed(kind, moved, _gpus_distance, len(pins)) if moved is not None else None
+            if way is not None:
+                yield way
+                return
+
     def _together(self, correction: Correction) -> WayOut | None:
         kinds = [knob.kind for knob in correction.knobs]
         pins = [self.pins[knob.name] for knob in correction.knobs if knob.kind == "pin"]
@@ -229,6 +255,19 @@ def _first(candidates: Iterable[Changed], most: int = 1 << 30) -> Changed | None
     return None
 
 
+def _both(first: Try, second: Try) -> Try:
+    """One move with the batch left open, then the other with the batch that was asked for."""
+
+    def move(start: Changed) -> Changed | None:
+        batch = start.problem.global_batch_size
+        if batch is None:
+            return None
+        moved = first(Changed(replace(start.problem, global_batch_size=None), start.edits))
+        return second(Changed(replace(moved.problem, global_batch_size=batch), moved.edits)) if moved else None
+
+    return move
+
+
 def _nearest_pins(start: Changed, pins: list[Rule]) -> Changed | None:
     return _repinned(without_pins(start, pins), pins)
 
@@ -296,7 +335,7 @@ def _larger_counts(problem: Problem, at_least: int) -> Iterator[int]:
     pinned = {pin.decision: int(pin.value or 1) for pin in problem.pins if isinstance(pin, Pin)}
     dense = math.prod(pinned.get(name, 1) for name in ("tp", "pp", "cp", "dp"))
     expert = math.prod(pinned.get(name, 1) for name in ("ep", "etp", "edp", "pp"))
-    unit = math.lcm(dense, expert) if problem.model.is_moe else dense
+    unit = math.lcm(dense, expert)
     if unit == 1 and at_least < node:
         yield from range(at_least, node)
     step = math.lcm(unit, node)

@@ -146,6 +146,10 @@ def _proof(page: Page, refutation: Refutation) -> None:
     if refutation.proof == "solver":
         page.entry("proof", "solver: two models of CP-SAT agree; too large for a certificate")
         return
+    if refutation.problem.allow_idle:
+        page.entry(
+            "idle", "with some of the GPUs idle there is none either, says the search; the proof is for all of them"
+        )
     page.entry(
         "proof",
         f"{refutation.proof}: every layout is excluded in {refutation.leaves} steps, checked without the solver; "
