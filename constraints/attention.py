@@ -17,6 +17,7 @@ class HeadsOverTensor(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("tp",)
     reads = ("num_attention_heads",)
+    fix = "a tp that divides the heads; more parallelism by pp, cp or dp"
     example = "28 heads with tp=8: 28 mod 8 = 4"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -38,6 +39,7 @@ class GroupsOverTensor(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("tp",)
     reads = ("num_query_groups",)
+    fix = "a tp that divides the query groups, or a multiple of them"
     example = "6 query groups with tp=4: neither divides the other"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -68,6 +70,7 @@ class HeadsOverGroups(Rule):
         "attention/dot_product_attention/dot_product_attention.py", "DotProductAttention.__init__"
     )
     reads = ("num_attention_heads", "num_query_groups")
+    fix = "num_query_groups that divides num_attention_heads: it is a property of the model"
     example = "32 heads with 5 query groups"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -91,6 +94,7 @@ class ProjectionOverTensor(Rule):
     source = mcore("tensor_parallel/layers.py", "ColumnParallelLinear.__init__")
     scope = ("tp",)
     reads = ("num_attention_heads", "num_query_groups", "kv_channels")
+    fix = "a tp that divides the projections, such as a divisor of the query groups"
     example = "9 heads of 7 channels in 3 groups with tp=2: 105 mod 2 = 1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -124,6 +128,7 @@ class LatentAttention(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "MLATransformerConfig.__post_init__")
     reads = ("multi_latent_attention", "rotary_interleaved", "attention_output_gate", "apply_rope_fusion", "rope_type")
+    fix = "rotary_interleaved=false, attention_output_gate=false, and apply_rope_fusion only with rope_type=yarn"
     example = "multi_latent_attention with attention_output_gate=True"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

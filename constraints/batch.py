@@ -16,6 +16,7 @@ class GlobalBatch(Rule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer.validate")
     scope = ("global_batch_size", "micro_batch_size", "dp", "num_microbatches")
+    fix = "a batch that is a multiple of micro-batch * dp, or a dp that divides it"
     example = "global batch 512 on dp=12: 512 mod 12 = 8"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -29,6 +30,11 @@ class GlobalBatch(Rule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         unit, batch = layout.micro_batch_size * layout.dp, layout.global_batch_size
+        if batch % unit == 0:
+            return (
+                f"global batch {batch} over micro-batch {layout.micro_batch_size} * dp {layout.dp} = {unit} makes "
+                f"{batch // unit} micro-batches, not {layout.num_microbatches}"
+            )
         return (
             f"global batch {batch} over micro-batch {layout.micro_batch_size} * dp {layout.dp} = {unit}: "
             f"{batch} mod {unit} = {batch % unit}" + (f", and {batch} < {unit}" if batch < unit else "")
@@ -42,6 +48,7 @@ class RequestedBatch(Rule):
     stratum = Stratum.RESOURCE
     noticed = Noticed.NEVER
     scope = ("global_batch_size",)
+    fix = "the same batch in the request and in the layout"
     example = "--global-batch-size 1024 with train.global_batch_size=512 in the layout"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -66,6 +73,7 @@ class NearTarget(Rule):
     noticed = Noticed.NEVER
     scope = ("dp", "micro_batch_size", "pp", "vpp")
     reads = ("seq_length", "global_batch_size", "microbatch_group_size_per_vp_stage")
+    fix = "give --global-batch-size, or lower mbs or vpp"
     example = "vpp=2 pp=8 dp=192 mbs=4 at 4096 tokens: the least batch is 6144 sequences, six times the target"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -74,6 +74,7 @@ class SequenceInChunks(ContextRule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer.validate")
     reads = ("seq_length",)
+    fix = "pad the sequence to a multiple of 2*cp, or a smaller cp"
     example = "sequence length 8200 with cp=8: 8200 mod 16 = 8"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
@@ -94,6 +95,7 @@ class KnownExchange(ContextRule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer._validate_cp_comm_type")
     reads = ("cp_comm_type", "num_layers")
+    fix = "one of the four words, or a list with one of them for each layer"
     example = "cp_comm_type=[p2p, p2p, p2p] for 32 layers"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
@@ -119,6 +121,7 @@ class HeadsOverContext(Rule):
     source = transformer_engine(TE_CONTEXT, "AttnFuncWithCPAndQKVOA2A.forward")
     scope = ("tp", "cp")
     reads = ("cp_comm_type", "num_attention_heads", "num_query_groups", "hierarchical_context_parallel_sizes")
+    fix = "a smaller cp or tp, or cp_comm_type=p2p"
     example = "8 query groups with tp=2 cp=8 and cp_comm_type=a2a: 4 mod 8 = 4"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -167,6 +170,7 @@ class HierarchicalSizes(ContextRule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer._validate_cp_comm_type")
     reads = ("cp_comm_type", "hierarchical_context_parallel_sizes")
+    fix = "hierarchical_context_parallel_sizes of two numbers that multiply to cp"
     example = "cp_comm_type=a2a+p2p with cp=8 and no hierarchical_context_parallel_sizes"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
@@ -187,6 +191,7 @@ class WindowsAndSinks(ContextRule):
     noticed = Noticed.STEP
     source = transformer_engine(TE_CONTEXT, "attn_forward_func_with_cp")
     reads = ("cp_comm_type", "window_size", "softmax_type")
+    fix = "cp_comm_type=a2a, or cp=1"
     example = "gpt-oss-20b with cp=2 and cp_comm_type=p2p"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
@@ -223,6 +228,7 @@ class FineTuningLoss(ContextRule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer.validate")
     reads = ("task", "calculate_per_token_loss", "average_in_collective")
+    fix = "calculate_per_token_loss=true and average_in_collective=false"
     example = "--task sft with cp=2 and calculate_per_token_loss=False"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
@@ -243,6 +249,7 @@ class HybridContext(Rule):
     source = mcore("parallel_state.py", "initialize_model_parallel")
     scope = ("dp", "cp")
     reads = ("hybrid_context_parallel",)
+    fix = "an even dp * cp, or hybrid_context_parallel=false"
     example = "hybrid_context_parallel=True with dp=3 cp=1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -268,6 +275,7 @@ class PackedMicroBatch(Rule):
     source = bridge("training/config.py", "ConfigContainer.validate")
     scope = ("micro_batch_size",)
     reads = ("packed_sequences",)
+    fix = "micro_batch_size=1 for sequences packed beforehand, 2 or more for packing in the batch"
     example = "packed_sequences=offline with micro_batch_size=2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -295,6 +303,7 @@ class SparseAttention(ContextRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("experimental_attention_variant", "cp_comm_type", "add_bias_linear", "apply_rope_fusion")
+    fix = "cp_comm_type=all_gather, add_bias_linear=false, apply_rope_fusion=false"
     example = "glm-5.2 with cp=4 and cp_comm_type=p2p"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:

@@ -35,6 +35,7 @@ class Dispatcher(Rule):
         "moe_pad_expert_input_to_capacity",
         "variable_seq_lengths",
     )
+    fix = "moe_token_dispatcher_type=alltoall, which any GPU and any degrees take"
     example = "moe_token_dispatcher_type=flex moe_flex_dispatcher_backend=deepep on GB200"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -102,6 +103,7 @@ class ExpertCapacity(SettingsRule):
         "moe_pad_expert_input_to_capacity",
         "moe_router_load_balancing_type",
     )
+    fix = "moe_expert_capacity_factor with moe_router_load_balancing_type=aux_loss, or no factor"
     example = "moe_pad_expert_input_to_capacity=True without moe_expert_capacity_factor"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -132,6 +134,7 @@ class SharedExpertOverlap(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("recompute",)
     reads = ("moe_shared_expert_overlap", "moe_shared_expert_intermediate_size", "moe_token_dispatcher_type")
+    fix = "moe_shared_expert_overlap=false, or alltoall without recompute of shared_experts"
     example = "moe_shared_expert_overlap=True with recompute_modules=[shared_experts]"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -173,6 +176,7 @@ class ExchangeOverlap(Rule):
         "moe_shared_expert_overlap",
         "mtp_num_layers",
     )
+    fix = "overlap_moe_expert_parallel_comm=false, or ep > 1 with vpp set and light recompute"
     example = "overlap_moe_expert_parallel_comm=True with pp=2 and vpp=null"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -236,6 +240,7 @@ class DelayedWeightGradient(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("delay_wgrad_compute", "overlap_moe_expert_parallel_comm")
+    fix = "overlap_moe_expert_parallel_comm=true beside it, or delay_wgrad_compute=false"
     example = "delay_wgrad_compute=True without overlap_moe_expert_parallel_comm"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -252,6 +257,7 @@ class QuantizationPadding(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("moe_router_padding_for_quantization", "precision", "moe_token_dispatcher_type")
+    fix = "moe_router_padding_for_quantization=false outside fp8 and fp4"
     example = "moe_router_padding_for_quantization=True in bf16"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -279,6 +285,7 @@ class PipelineSends(Rule):
     source = mcore("pipeline_parallel/schedules.py", "forward_backward_pipelining_with_interleaving")
     scope = ("pp", "vpp")
     reads = ("overlap_p2p_comm", "batch_p2p_comm", "overlap_p2p_comm_warmup_flush")
+    fix = "overlap_p2p_comm=true with batch_p2p_comm=false"
     example = "overlap_p2p_comm=True with pp=4 vpp=2 and batch_p2p_comm left at True"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

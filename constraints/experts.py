@@ -26,6 +26,7 @@ class ExpertParallelNeedsExperts(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("ep",)
     reads = ("num_moe_experts",)
+    fix = "ep=1 for a dense model; spread it by tp, pp, cp and dp"
     example = "llama-3.1-8b with ep=2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -47,6 +48,7 @@ class ExpertsOverRanks(Rule):
     source = mcore("transformer/moe/moe_layer.py", "BaseMoELayer.__init__")
     scope = ("ep",)
     reads = ("num_moe_experts",)
+    fix = "an ep that divides the experts"
     example = "256 experts with ep=48: 256 mod 48 = 16"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -69,6 +71,7 @@ class ExpertWidthOverTensor(Rule):
     source = mcore("tensor_parallel/layers.py", "RowParallelLinear.__init__")
     scope = ("etp",)
     reads = ("moe_ffn_hidden_size",)
+    fix = "an etp that divides moe_ffn_hidden_size; etp=1 always does"
     example = "moe_ffn_hidden_size 770 with etp=4: 770 mod 4 = 2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -91,6 +94,7 @@ class SharedExpertOverTensor(Rule):
     source = mcore("transformer/moe/shared_experts.py", "SharedExpertMLP.__init__")
     scope = ("tp",)
     reads = ("moe_shared_expert_intermediate_size",)
+    fix = "a tp that divides the shared expert's intermediate size"
     example = "moe_shared_expert_intermediate_size 2050 with tp=8: 2050 mod 8 = 2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -122,6 +126,7 @@ class ExpertsNeedSequenceParallel(Rule):
     source = mcore("transformer/moe/moe_layer.py", "MoELayer.forward")
     scope = ("tp", "sequence_parallel")
     reads = ("num_moe_experts",)
+    fix = "sequence_parallel=true, or tp=1"
     example = "qwen3-30b-a3b with tp=2 and sequence_parallel=False"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -145,6 +150,7 @@ class ExpertWidthNeedsExperts(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("moe_ffn_hidden_size", "num_moe_experts", "moe_layer_freq")
+    fix = "leave moe_ffn_hidden_size unset for a dense model"
     example = "moe_ffn_hidden_size=1536 without num_moe_experts"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -167,6 +173,7 @@ class BiasNeedsWholeExperts(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("etp",)
     reads = ("num_moe_experts", "add_bias_linear")
+    fix = "etp=1, or add_bias_linear=false"
     example = "add_bias_linear=True with 128 experts and etp=2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -188,6 +195,7 @@ class SharedExpertHasNoBias(SettingsRule):
     noticed = Noticed.BUILD
     source = mcore("transformer/moe/shared_experts.py", "SharedExpertMLP.__init__")
     reads = ("moe_shared_expert_intermediate_size", "add_bias_linear")
+    fix = "add_bias_linear=false"
     example = "moe_shared_expert_intermediate_size=2048 with add_bias_linear=True"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -204,6 +212,7 @@ class LayerFrequencyList(SettingsRule):
     noticed = Noticed.BUILD
     source = mcore("models/gpt/gpt_layer_specs.py", "get_gpt_decoder_layer_specs")
     reads = ("moe_layer_freq", "num_layers")
+    fix = "one 0 or 1 for each layer, or an integer: every n-th layer has experts"
     example = "a list of 60 entries for 61 layers"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -230,6 +239,7 @@ class LatentWidth(SettingsRule):
     noticed = Noticed.BUILD
     source = mcore("transformer/moe/moe_layer.py", "MoELayer.__init__")
     reads = ("moe_latent_size", "num_moe_experts")
+    fix = "a positive moe_latent_size, or none"
     example = "moe_latent_size=0 with 128 experts"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

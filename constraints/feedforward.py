@@ -17,6 +17,7 @@ class FeedForwardOverTensor(Rule):
     source = mcore("tensor_parallel/layers.py", "RowParallelLinear.__init__")
     scope = ("tp",)
     reads = ("ffn_hidden_size",)
+    fix = "a tp that divides ffn_hidden_size"
     example = "ffn_hidden_size 14337 with tp=2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -39,6 +40,7 @@ class VocabularyOverTensor(Rule):
     source = mcore("tensor_parallel/utils.py", "VocabUtility.vocab_range_from_global_vocab_size")
     scope = ("tp",)
     reads = ("vocab_size", "should_pad_vocab")
+    fix = "model.should_pad_vocab=true, or a tp that divides the vocabulary"
     example = "should_pad_vocab=False, 50257 rows, tp=8"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -37,6 +37,7 @@ class PatternReads(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore(ALLOCATION, "parse_hybrid_pattern")
     reads = ("hybrid_override_pattern", "num_layers")
+    fix = "a pattern of M, G, *, D, +, - and E with one symbol a layer"
     example = "M*M+: * and + in one pattern"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -89,6 +90,7 @@ class NoVirtualStages(ShapeRule):
 
     id = "hybrid.hybrid-no-vpp"
     source = bridge("models/hybrid/hybrid_provider.py", "HybridModelProvider.provide")
+    fix = "virtual_pipeline_model_parallel_size=null"
     example = "nemotron-h-8b with pp=2 vpp=2"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -105,6 +107,7 @@ class PipesOverRanks(ShapeRule):
     """A pattern with pipes has as many segments for every pipeline rank, and takes no first or last counts."""
 
     id = "hybrid.hybrid-pipes"
+    fix = "as many segments as a multiple of pp, and no first or last counts"
     example = "M*M|M*M|M*M with pp=2: 3 mod 2 = 1"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -127,6 +130,7 @@ class EverySegmentBuilt(ShapeRule):
     id = "hybrid.pipes-used"
     stratum = Stratum.ADVICE
     noticed = Noticed.NEVER
+    fix = "pp equal to the number of segments"
     example = "M*M|M*M|M*M|M*M with pp=2: two segments of four are built"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -144,6 +148,7 @@ class LayersOverRanks(ShapeRule):
     """
 
     id = "hybrid.hybrid-split"
+    fix = "a pp that divides the layers, or first and last counts that leave a multiple"
     example = "nemotron-h-8b: 52 layers with pp=8: 52 mod 8 = 4"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -181,6 +186,7 @@ class MambaHeads(Rule):
     source = mcore(MIXER, "MambaMixer.__init__")
     scope = ("tp",)
     reads = ("hybrid_override_pattern", "mamba_num_heads")
+    fix = "a tp that divides mamba_num_heads"
     example = "mamba_num_heads=112 with tp=32: 112 mod 32 = 16"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -213,6 +219,7 @@ class MambaGroups(Rule):
     source = mcore(MIXER, "MambaMixer.__init__")
     scope = ("tp",)
     reads = ("hybrid_override_pattern", "mamba_num_heads", "mamba_num_groups")
+    fix = "a tp that divides mamba_num_groups"
     example = "mamba_num_groups=8 with tp=16: 8 mod 16 = 8"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -243,6 +250,7 @@ class MambaContext(Rule):
     source = mcore("ssm/mamba_context_parallel.py", "MambaContextParallel.__init__")
     scope = ("tp", "cp")
     reads = ("hybrid_override_pattern", "mamba_num_heads", "mamba_num_groups")
+    fix = "a cp that divides the heads of a tensor rank; cp=1 always does"
     example = "mamba_num_heads=128 mamba_num_groups=8 with tp=4 cp=3: 32 mod 3 = 2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -283,6 +291,7 @@ class MambaProjectionInFp8(SettingsRule):
         "mamba_num_groups",
         "mamba_state_dim",
     )
+    fix = "bf16: the width is a property of the model"
     example = "mamba_num_heads=100 with fp8_cs"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -308,6 +317,7 @@ class DeltaNetHeads(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("tp", "cp")
     reads = ("experimental_attention_variant", "linear_num_key_heads", "linear_num_value_heads")
+    fix = "a tp * cp that divides the linear key and value heads"
     example = "16 key heads with tp=8 cp=4: 16 mod 32 = 16"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -21,6 +21,7 @@ class InterleavingNeedsPipeline(Rule):
     noticed = Noticed.GROUPS
     source = mcore("parallel_state.py", "initialize_model_parallel")
     scope = ("pp", "vpp")
+    fix = "virtual_pipeline_model_parallel_size=null, or pp > 1"
     example = "vpp=2 with pp=1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -44,6 +45,7 @@ class InterleavedMicroBatches(Rule):
     source = mcore("pipeline_parallel/schedules.py", "forward_backward_pipelining_with_interleaving")
     scope = ("pp", "vpp", "num_microbatches")
     reads = ("microbatch_group_size_per_vp_stage",)
+    fix = "a batch that makes a multiple of pp micro-batches: a larger one, a smaller dp, or no vpp"
     example = "pp=4 vpp=2 with 6 micro-batches: 6 mod 4 = 2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

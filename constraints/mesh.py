@@ -18,6 +18,7 @@ class WorldDense(Rule):
     source = bridge("training/config.py", "ConfigContainer.get_data_parallel_size")
     scope = ("tp", "pp", "cp", "dp")
     reads = ("gpus",)
+    fix = "degrees that multiply to a divisor of the GPU count; dp is what remains"
     example = "tp=8 pp=4 on 100 GPUs: 100 mod 32 = 4"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -49,6 +50,7 @@ class WorldExpert(Rule):
     source = mcore("parallel_state.py", "initialize_model_parallel")
     scope = ("pp", "ep", "etp", "edp", "tp", "cp")
     reads = ("gpus",)
+    fix = "a smaller ep or etp, a smaller pp, or more GPUs: pp*etp*ep must divide the GPU count"
     example = "deepseek-v3 with tp=2 pp=16 ep=64 on 256 GPUs: a stage has 16 GPUs, its experts want 64"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -84,6 +86,7 @@ class PipelineOrder(Rule):
     source = mcore("parallel_state.py", "initialize_model_parallel")
     scope = ("pp", "tp", "cp", "etp", "ep")
     reads = ("use_tp_pp_dp_mapping",)
+    fix = "leave dist.use_tp_pp_dp_mapping at false, or choose etp*ep = tp*cp"
     example = "dist.use_tp_pp_dp_mapping=True with pp=2 ep=4 on 16 GPUs: tp*cp = 1, etp*ep = 4"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -22,6 +22,7 @@ class OptimizerInstances(Rule):
     source = mcore("parallel_state.py", "initialize_model_parallel")
     scope = ("dp", "cp", "edp")
     reads = ("num_distributed_optimizer_instances",)
+    fix = "a number of instances that divides dp*cp and edp; 1 always does"
     example = "num_distributed_optimizer_instances=2 with ep=8 on 8 GPUs: edp = 1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -63,6 +64,7 @@ class OverlappedGather(Rule):
         "overlap_param_gather_with_optimizer_step",
     )
     enforced_by_solve = False
+    fix = "use_distributed_optimizer=true and overlap_grad_reduce=true beside it"
     example = "overlap_param_gather=True with overlap_grad_reduce=False"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -101,6 +103,7 @@ class MegatronFsdp(SettingsRule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer._validate_and_apply_megatron_fsdp_v1_configs")
     reads = ("use_megatron_fsdp", "use_torch_fsdp2", "use_tp_pp_dp_mapping")
+    fix = "one of the two FSDPs, and the default rank order"
     example = "use_megatron_fsdp=True with use_tp_pp_dp_mapping=True"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -123,6 +126,7 @@ class MegatronFsdp2(Rule):
     scope = ("tp", "pp", "cp", "ep", "vpp")
     reads = ("use_megatron_fsdp_v2", "num_moe_experts", "precision", "num_distributed_optimizer_instances")
     since = "0.20"
+    fix = "tp=1 pp=1 cp=1 ep=1 without vpp, or version 1"
     example = "megatron_fsdp_version=2 with tp=2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -171,6 +175,7 @@ class DeferredEmbeddingGradient(Rule):
     source = mcore("model_parallel_config.py", "ModelParallelConfig.__post_init__")
     scope = ("pp",)
     reads = ("defer_embedding_wgrad_compute", "gradient_accumulation_fusion", "wgrad_deferral_limit")
+    fix = "defer_embedding_wgrad_compute=false, or pp > 1 with fused accumulation"
     example = "defer_embedding_wgrad_compute=True with pp=1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -209,6 +214,7 @@ class WeightShards(Rule):
     scope = ("tp", "dp")
     reads = ("tensor_parallel_num_weight_shards", "num_distributed_optimizer_instances")
     since = "0.20"
+    fix = "a number of weight shards that is a multiple of tp, or 1"
     example = "tensor_parallel_num_weight_shards=6 with tp=4: 6 mod 4 = 2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -258,6 +264,7 @@ class LayersInBf16(Rule):
         "num_layers",
         "precision",
     )
+    fix = "fewer layers in bf16 at the ends, or a smaller pp"
     example = "first_last_layers_bf16=True num_layers_at_start_in_bf16=5 with 32 layers on pp=8"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

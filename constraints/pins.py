@@ -25,7 +25,7 @@ class _Word(Rule):
     def __init__(self, name: str, decision: str, text: str, origin: Origin) -> None:
         self.id = f"pin.{name}"  # the one family whose ids the user's words make
         self.scope = (decision,)
-        self.decision, self.text, self.origin = decision, text, origin
+        self.name, self.decision, self.text, self.origin = name, decision, text, origin
 
     @property
     def statement(self) -> str:
@@ -51,8 +51,8 @@ class Pin(_Word):
 
 
 def _shown(value: Any) -> Any:
-    """``null``, as an override says it, for what is not set."""
-    return "null" if value is None else value
+    """As an override says it: ``null`` for what is not set, ``true`` and ``false``."""
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else value
 
 
 class Limit(_Word):
@@ -60,6 +60,9 @@ class Limit(_Word):
 
     def __init__(self, name: str, decision: str, comparison: str, value: int, origin: Origin) -> None:
         super().__init__(name, decision, f"{name}{comparison}{value}", origin)
+        self.id = (
+            f"limit.{name}-{'max' if '<' in comparison else 'min'}-{value}"  # beside a pin, and beside one another
+        )
         self.comparison, self.value = comparison, value
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -40,6 +40,7 @@ class AlignedWidths(Rule):
     source = transformer_engine("utils.py", "assert_dim_for_fp8_exec")
     scope = ("tp",)
     reads = ("precision", "hidden_size", "ffn_hidden_size", "num_attention_heads")
+    fix = "a smaller tp, bf16, or --relax precision.fp8-widths"
     example = "ffn_hidden_size 14336 with fp8_cs and tp=1024: 14 mod 16 = 14"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -86,6 +87,7 @@ class AlignedExperts(Rule):
     source = transformer_engine("utils.py", "assert_dim_for_fp8_exec")
     scope = ("etp",)
     reads = ("precision", "moe_ffn_hidden_size")
+    fix = "a smaller etp, bf16, or --relax precision.fp8-experts"
     example = "moe_ffn_hidden_size 768 with fp8_mx and etp=16: 48 mod 32 = 16"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -118,6 +120,7 @@ class AlignedTokens(Rule):
     source = transformer_engine("utils.py", "assert_dim_for_fp8_exec")
     scope = ("micro_batch_size", "cp", "tp", "sequence_parallel")
     reads = ("precision", "seq_length")
+    fix = "a sequence that is a multiple of 8*cp*tp, an even micro-batch, or --relax precision.fp8-tokens"
     example = "fp8_cs at sequence length 8191: 8191 mod 8 = 7"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -148,6 +151,7 @@ class ParametersInFp8(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("fp8_param_gather", "precision")
+    fix = "fp8_param_gather=false outside fp8"
     example = "fp8_param_gather=True in bf16"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

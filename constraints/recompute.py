@@ -43,6 +43,7 @@ class FullRecompute(RecomputeRule):
     """
 
     id = "recompute.rc-full"
+    fix = "recompute_method=uniform recompute_num_layers=1"
     example = "recompute_granularity=full without recompute_method"
 
     def fault(self, problem: Problem, settings: Settings, recompute: Recompute) -> str | None:
@@ -62,6 +63,7 @@ class SelectiveRecompute(RecomputeRule):
     """Selective recompute names known modules and leaves recompute_num_layers unset."""
 
     id = "recompute.rc-sel"
+    fix = "recompute_modules by Megatron's names, without recompute_num_layers"
     example = "recompute_granularity=selective recompute_modules=[attn]"
 
     def fault(self, problem: Problem, settings: Settings, recompute: Recompute) -> str | None:
@@ -86,6 +88,7 @@ class ModulesExist(RecomputeRule):
 
     id = "recompute.rc-mod"
     reads = ("precision", "moe_grouped_gemm", "multi_latent_attention", "experimental_attention_variant")
+    fix = "leave out the modules that the model or the precision does not have"
     example = "mla_up_proj in recompute_modules of llama-3.1-8b"
 
     def fault(self, problem: Problem, settings: Settings, recompute: Recompute) -> str | None:
@@ -114,6 +117,7 @@ class DistributedActivations(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("recompute", "sequence_parallel")
     reads = ("distribute_saved_activations",)
+    fix = "distribute_saved_activations=false"
     example = "distribute_saved_activations=True with sequence_parallel=True and full recompute"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -143,6 +147,7 @@ class HostOffload(Rule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     scope = ("pp", "recompute")
     reads = ("cpu_offloading", "cpu_offloading_num_layers", "num_layers", "fine_grained_activation_offloading")
+    fix = "pp=1 and no recompute, or offload the optimizer instead"
     example = "cpu_offloading=True cpu_offloading_num_layers=2 with pp=2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -184,6 +189,7 @@ class HyperConnections(Rule):
     scope = ("pp", "recompute")
     reads = ("enable_mhc_connections", "mtp_num_layers")
     since = "0.20"
+    fix = "pp=1, no MTP layers, and selective recompute"
     example = "enable_mhc_connections=True with pp=4"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -218,6 +224,7 @@ class CudaGraphs(RecomputeRule):
     id = "recompute.cg"
     source = bridge("utils/cuda_graph.py", "validate_cuda_graph_configuration")
     reads = ("cuda_graph_impl", "cuda_graph_modules", "use_te_rng_tracker", "check_for_nan_in_loss", "cpu_offloading")
+    fix = "selective recompute, or cuda_graph_impl=none"
     example = "cuda_graph_impl=transformer_engine with full recompute"
 
     def fault(self, problem: Problem, settings: Settings, recompute: Recompute) -> str | None:
@@ -303,6 +310,7 @@ class GraphSwitches(SettingsRule):
     noticed = Noticed.BUILD
     source = bridge("models/gpt_provider.py", "GPTModelProvider.provide")
     reads = ("cuda_graph_impl", "use_te_rng_tracker", "check_for_nan_in_loss")
+    fix = "rng.te_rng_tracker=true, and rerun_state_machine.check_for_nan_in_loss=false for whole steps"
     example = "cuda_graph_impl=transformer_engine and no word about use_te_rng_tracker"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

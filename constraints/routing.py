@@ -18,6 +18,7 @@ class RouterPicksExistingExperts(SettingsRule):
     noticed = Noticed.STEP
     source = mcore("transformer/moe/moe_utils.py", "topk_routing_with_score_function")
     reads = ("moe_router_topk", "num_moe_experts")
+    fix = "a moe_router_topk of at most num_moe_experts"
     example = "moe_router_topk=8 with 4 experts"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -37,6 +38,7 @@ class SingleExpertSoftmax(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("moe_router_topk", "moe_router_score_function", "moe_router_pre_softmax")
+    fix = "moe_router_pre_softmax=true"
     example = "moe_router_topk=1 with moe_router_score_function=softmax"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -63,6 +65,7 @@ class GroupRouting(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("num_moe_experts", "moe_router_num_groups", "moe_router_group_topk")
+    fix = "moe_router_num_groups that divides the experts, and a group_topk of at most as many"
     example = "128 experts with moe_router_num_groups=7: 128 mod 7 = 2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -100,6 +103,7 @@ class GroupRoutingAtRuntime(Rule):
     source = mcore("transformer/moe/moe_utils.py", "group_limited_topk")
     scope = ("ep",)
     reads = ("num_moe_experts", "moe_router_topk", "moe_router_num_groups", "moe_router_group_topk")
+    fix = "fewer groups, a larger moe_router_group_topk, or a smaller moe_router_topk"
     example = "16 experts in 8 groups with topk=4, group_topk=1: 4 of the 2 experts of a group"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -142,6 +146,7 @@ class ExpertBiasScores(SettingsRule):
     noticed = Noticed.CONFIG
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("moe_router_enable_expert_bias", "moe_router_score_function")
+    fix = "moe_router_score_function=sigmoid, or no expert bias"
     example = "moe_router_enable_expert_bias=True with softmax scores"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -175,6 +175,8 @@ class Rule:
     """False for advice that ``check`` mentions and ``solve`` does not insist on."""
     example: ClassVar[str] = ""
     """A layout that breaks it, in a few words."""
+    fix: ClassVar[str] = ""
+    """What is usually changed then, in the words to type where there are any."""
     since: ClassVar[str | None] = None
     """First Megatron-Core generation it holds for; ``None`` if as old as meshwright looks back."""
 

@@ -19,6 +19,7 @@ class ShardNeedsTensor(Rule):
     noticed = Noticed.CONFIG
     source = mcore("model_parallel_config.py", "ModelParallelConfig.__post_init__")
     scope = ("sequence_parallel", "tp")
+    fix = "sequence_parallel=false, or tp > 1"
     example = "sequence_parallel=True with tp=1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -39,6 +40,7 @@ class ShardDivides(Rule):
     source = mcore("tensor_parallel/mappings.py", "_split_along_first_dim")
     scope = ("sequence_parallel", "tp", "cp")
     reads = ("seq_length",)
+    fix = "a sequence length that is a multiple of tp*cp, or a smaller tp or cp"
     example = "sequence length 8196 with tp=8: 8196 mod 8 = 4"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -67,6 +69,7 @@ class ShardWherePossible(Rule):
     source = mcore("tensor_parallel/mappings.py", "gather_from_sequence_parallel_region")
     scope = ("sequence_parallel", "tp", "cp")
     reads = ("seq_length",)
+    fix = "sequence_parallel=true"
     example = "tp=4 with sequence_parallel=False at sequence length 4096"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -95,6 +98,7 @@ class DatasetLength(SettingsRule):
     noticed = Noticed.CONFIG
     source = bridge("training/config.py", "ConfigContainer.validate")
     reads = ("seq_length", "dataset_seq_length")
+    fix = "dataset.seq_length equal to model.seq_length"
     example = "model.seq_length=8192 dataset.seq_length=4096"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -113,6 +117,7 @@ class LengthWithinPositions(SettingsRule):
     source = mcore("models/common/embeddings/rotary_pos_embedding.py", "RotaryEmbedding.forward")
     reads = ("seq_length", "max_position_embeddings")
     enforced_by_solve = False
+    fix = "a shorter sequence, or a model whose rotary scaling is made for this length"
     example = "a model made for 8192 positions at sequence length 32768"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

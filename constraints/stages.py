@@ -41,6 +41,7 @@ class EvenSplit(SplitRule):
     id = "pipeline.pp-even"
     noticed = Noticed.BUILD
     source = mcore("transformer/transformer_block.py", "get_num_layers_to_build")
+    fix = "a pipeline_model_parallel_layout, first and last counts, or account_for_*: solve writes the one that fits"
     example = "61 layers on pp=16"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -68,6 +69,7 @@ class AccountSplit(SplitRule):
 
     id = "pipeline.pp-account"
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    fix = "count only the end that makes it come out, or write a pipeline_model_parallel_layout"
     example = "32 layers and the embedding on pp=4: 33 mod 4 = 1"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -91,6 +93,7 @@ class FirstLastSplit(SplitRule):
 
     id = "pipeline.pp-first-last"
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    fix = "counts that leave a multiple of the middle stages, or a pipeline_model_parallel_layout"
     example = "32 layers, pp=4, first=7: 25 mod 3 = 1"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -118,6 +121,7 @@ class FirstLastSane(SplitRule):
     stratum = Stratum.LAW
     noticed = Noticed.NEVER
     source = mcore("transformer/transformer_block.py", "get_num_layers_to_build")
+    fix = "smaller first and last counts, or one of them alone"
     example = "first=20 last=20 with 32 layers on pp=3 leaves the middle stage -8 layers"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -139,6 +143,7 @@ class OneForm(SplitRule):
 
     id = "pipeline.pp-modes-excl"
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    fix = "keep one of the forms and unset the others"
     example = "num_layers_in_first_pipeline_stage=7 with account_for_loss_in_pipeline_split=True"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -163,6 +168,7 @@ class LayoutString(SplitRule):
 
     id = "pipeline.layout-string"
     source = mcore("transformer/pipeline_parallel_layer_layout.py", "PipelineParallelLayerLayout.parse_str_to_list")
+    fix = "write it as solve does: Et*3|t*4|t*3L"
     example = "pipeline_model_parallel_layout='Et*3|x*3L'"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -181,6 +187,7 @@ class LayoutCount(SplitRule):
 
     id = "pipeline.layout-count"
     source = mcore("transformer/pipeline_parallel_layer_layout.py", "PipelineParallelLayerLayout.__init__")
+    fix = "a multiple of pp chunks between the bars; vpp is then chunks / pp"
     example = "three chunks on pp=4"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -201,6 +208,7 @@ class LayoutContent(SplitRule):
     id = "pipeline.layout-content"
     source = mcore("transformer/pipeline_parallel_layer_layout.py", "PipelineParallelLayerLayout.validate_layer_layout")
     reads = ("num_layers", "mtp_num_layers")
+    fix = "every t once, E in the first chunk, L in the last one, the m's together before it"
     example = "31 t in a layout for 32 layers"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -254,6 +262,7 @@ class HybridTakesNoLayout(SplitRule):
     noticed = Noticed.CONFIG
     source = bridge("models/hybrid/hybrid_provider.py", "HybridModelProvider.provide")
     reads = ("hybrid_override_pattern",)
+    fix = "first and last counts, or pipes in hybrid_override_pattern"
     example = "pipeline_model_parallel_layout on nemotron-h"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -274,6 +283,7 @@ class LayerOnEveryRank(SplitRule):
     stratum = Stratum.ADVICE
     noticed = Noticed.NEVER
     source = mcore("transformer/transformer_block.py", "get_num_layers_to_build")
+    fix = "a pp of at most as many as there are layers"
     example = "E|t*16|t*16|L on pp=4"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -306,6 +316,7 @@ class PipelineNeedsInterleaving(SplitRule):
     source = mcore("pipeline_parallel/schedules.py", "forward_backward_pipelining_without_interleaving")
     scope = ("pp", "vpp", "num_microbatches")
     enforced_by_solve = False
+    fix = "virtual_pipeline_model_parallel_size, so that each rank has several chunks"
     example = "llama-3.1-70b with pp=8 and vpp=null"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -333,6 +344,7 @@ class PipelineIsFilled(Rule):
     source = mcore("pipeline_parallel/schedules.py", "get_forward_backward_func")
     scope = ("pp", "vpp", "num_microbatches")
     enforced_by_solve = False
+    fix = "more micro-batches (a larger batch, a smaller dp or micro-batch), a larger vpp, or a smaller pp"
     example = "pp=16 with 4 micro-batches: 15 of 19 micro-batch times are idle"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

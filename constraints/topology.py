@@ -80,6 +80,7 @@ class TensorInDomain(Rule):
     source = mcore("parallel_state.py", "RankGenerator.get_ranks")
     scope = ("tp",)
     reads = ("gpus", "nvlink_domain")
+    fix = "a tp that divides the NVLink domain, or --relax topology.tp-in-domain"
     example = "tp=16 on nodes of 8 GPUs"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

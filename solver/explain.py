@@ -1,65 +1,125 @@
-"""Which rules conflict: a smallest set of rules that no layout satisfies together.
+"""Whether rules can hold together: a feasibility-only model with every rule under a literal. Imports ortools.
 
-The model is built once more for feasibility alone, every rule under a literal, over wider domains, without presolve
-(google/or-tools#5141: with it, cores may name what was never assumed). So it is a second opinion as well: if it finds a
-layout where the search found none, nothing is answered. CP-SAT's core is only a seed: rules are dropped one by one,
-advice and laws first, so that the user's own words and resources survive; none of what stays can be spared.
+Domains are wider than in the search, and presolve is off (google/or-tools#5141: with it, cores may name what was never
+assumed). So it is a second opinion as well: if it finds a layout where the search found none, nothing is answered.
+CP-SAT's core is only a seed: rules are dropped one by one, and what satisfies the rest is kept as a witness.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from ortools.sat.python import cp_model
 
+from constraints.layout import Layout
+from constraints.pins import Limit
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 from solver.model import Model
 from solver.search import Disagreement, new_solver, run
 
-__all__ = ["conflict"]
+__all__ = ["Exhausted", "Minimal", "Oracle", "may_do_without_interleaving"]
 
-DROP_ORDER = (Stratum.ADVICE, Stratum.LAW, Stratum.FRAMEWORK, Stratum.RESOURCE, Stratum.PIN)
+DROP_ORDER = (Stratum.ADVICE, Stratum.FRAMEWORK, Stratum.LAW, Stratum.RESOURCE, Stratum.PIN)
+"""What is dropped first: the user's own words and the most concrete rules survive."""
 
+WANT_INTERLEAVING = ("overlap_moe_expert_parallel_comm", "overlap_param_gather_with_optimizer_step")
+"""Switches that rules allow only with virtual stages."""
 
-def conflict(problem: Problem, *, seconds: float = 20.0) -> tuple[Rule, ...]:
-    """A minimal conflicting set among the rules that ``solve`` enforces; empty if none was proved in time.
-
-    Raises :class:`solver.search.Disagreement` if the rules can be satisfied together after all.
-
-    If time runs out while minimising, the set is still a conflict, but may hold more rules than needed.
-    """
-    deadline = time.monotonic() + seconds
-    model = Model(problem, explain=True)
-    rules = {rule.id: rule for rule in enforced_rules(problem)}
-    model.post(rules.values())
-    core = _infeasible(model, list(rules), deadline)
-    if core is None:
-        if time.monotonic() < deadline:
-            raise Disagreement("the search found no layout, the feasibility model found one")
-        return ()
-    for rule_id in sorted(core, key=lambda name: DROP_ORDER.index(rules[name].stratum)):
-        if rule_id not in core:
-            continue
-        without = [name for name in core if name != rule_id]
-        smaller = _infeasible(model, without, deadline)
-        if smaller is not None:
-            core = smaller
-    return tuple(rule for name, rule in rules.items() if name in core)
+SMALL = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "edp", "micro_batch_size")
+MOST_WORK_ON_LOOKS = 0.2
+MOST_WORK = 4.0
+"""Deterministic time that one question may take, about as many seconds."""
 
 
-def _infeasible(model: Model, assumed: list[str], deadline: float) -> list[str] | None:
-    """The part of ``assumed`` that CP-SAT says conflicts, or ``None`` if it is satisfiable or time ran out."""
-    if time.monotonic() > deadline:
-        return None
-    by_index: dict[int, str] = {model.literals[name].index: name for name in assumed}
-    model.cp.clear_assumptions()
-    model.cp.add_assumptions([model.literals[name] for name in assumed])
-    solver: Any = new_solver(deadline - time.monotonic())
-    status = run(model.cp, solver)
-    if status != cp_model.INFEASIBLE:
-        return None
-    named = [by_index[i] for i in solver.sufficient_assumptions_for_infeasibility() if i in by_index]
-    return named or assumed
+class Exhausted(Exception):
+    """The work or the time allowed is used up: nothing is known."""
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """A minimal conflict: no layout of the space keeps all ``rules``; ``witnesses[id]`` keeps all but that one."""
+
+    rules: tuple[Rule, ...]
+    witnesses: dict[str, Layout]
+
+    @property
+    def ids(self) -> frozenset[str]:
+        return frozenset(rule.id for rule in self.rules)
+
+
+def may_do_without_interleaving(problem: Problem) -> bool:
+    """True if nothing asks for virtual stages that are not pinned: a layout is then as likely legal without them."""
+    limited = any(isinstance(pin, Limit) and "vpp" in pin.scope for pin in problem.pins)
+    return not limited and not any(getattr(problem.settings, switch) for switch in WANT_INTERLEAVING)
+
+
+class Oracle:
+    """Answers for sets of rules of one problem: a layout that keeps them, or the part that conflicts."""
+
+    def __init__(self, problem: Problem, deadline: float, *, interleaving: bool) -> None:
+        self.problem, self.deadline = problem, deadline
+        self.rules: dict[str, Rule] = {rule.id: rule for rule in enforced_rules(problem)}
+        self.questions = 0
+        self._model = Model(problem, explain=True, interleaving=interleaving)
+        self._model.post(self.rules.values())
+
+    def layout(self, assumed: Iterable[str]) -> Layout | frozenset[str]:
+        """A layout that keeps the rules ``assumed``, or those among them that CP-SAT says conflict.
+
+        Raises :class:`Exhausted`, and :class:`~solver.search.Disagreement` if the layout breaks one of them.
+        """
+        assumed = list(assumed)
+        literals = self._model.literals
+        by_index: dict[int, str] = {literals[name].index: name for name in assumed}
+        self._model.cp.clear_assumptions()
+        self._model.cp.add_assumptions([literals[name] for name in assumed])
+        solver: Any = new_solver(self.deadline - time.monotonic())
+        solver.parameters.max_deterministic_time = MOST_WORK
+        status = run(self._model.cp, solver)
+        self.questions += 1
+        if status == cp_model.INFEASIBLE:
+            named = frozenset(by_index[i] for i in solver.sufficient_assumptions_for_infeasibility() if i in by_index)
+            return named or frozenset(assumed)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            raise Exhausted
+        layout = self._model.layout(solver.value)
+        broken = [name for name in assumed if not self.rules[name].holds(self.problem, layout)]
+        if broken:
+            raise Disagreement(f"the feasibility model's layout breaks {', '.join(broken)}: {layout}")
+        return layout
+
+    def minimal(self, core: Iterable[str], last: Iterable[str] = ()) -> Minimal:
+        """A minimal conflict inside ``core``; rules named in ``last`` are the last to be dropped."""
+        core, late = set(core), set(last)
+        witnesses: dict[str, Layout] = {}
+        order = sorted(core, key=lambda n: (n in late, DROP_ORDER.index(self.rules[n].stratum), n))
+        for name in order:
+            if name not in core:
+                continue
+            answer = self.layout(n for n in self.rules if n in core and n != name)
+            if isinstance(answer, Layout):
+                witnesses[name] = answer
+            else:
+                core = set(answer)
+        rules = tuple(rule for name, rule in self.rules.items() if name in core)
+        return Minimal(rules, {name: self._plainest(core - {name}) or witnesses[name] for name in sorted(core)})
+
+    def _plainest(self, kept: set[str]) -> Layout | None:
+        """A layout with small degrees that keeps the rules ``kept``: what it says is read by people."""
+        copy = self._model.cp.clone()
+        copy.clear_assumptions()
+        copy.add_bool_and([self._model.literals[name] for name in sorted(kept)])
+        copy.minimize(sum(getattr(self._model.x, name).expression() for name in SMALL))
+        solver = new_solver(self.deadline - time.monotonic())
+        solver.parameters.max_deterministic_time = MOST_WORK_ON_LOOKS
+        status = run(copy, solver)
+        self.questions += 1
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return None
+        layout = self._model.layout(solver.value)
+        return layout if all(self.rules[name].holds(self.problem, layout) for name in kept) else None

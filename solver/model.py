@@ -14,23 +14,17 @@ from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, Recompute
-from constraints.pipeline.assignment import segment_sizes
+from constraints.pins import Pin
 from constraints.pipeline.profile import Stage
-from constraints.problem import MICRO_BATCH_SIZES, Problem
+from constraints.problem import Problem
+from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
 from solver.arithmetic import Choice, CpSat, Linear
-from solver.shapes import Shape, shapes_of, virtual_stages
+from solver.shapes import Shape, shapes_of
 
 __all__ = ["Decisions", "Model"]
 
 Condition = Any
-DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "edp")
-
-
-def divisors(number: int) -> list[int]:
-    """All divisors of ``number``, smallest first."""
-    small = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
 
 
 @dataclass
@@ -56,9 +50,13 @@ class Decisions:
 
 
 class Model:
-    """A CP-SAT model of one problem. With ``explain`` each rule has a literal of its own, and domains are wider."""
+    """A CP-SAT model of one problem. With ``explain`` each rule has a literal of its own, and domains are wider.
 
-    def __init__(self, problem: Problem, *, explain: bool = False) -> None:
+    Without ``interleaving`` (other than pinned) it is smaller, and what it finds is a layout all the same; that it finds
+    none proves nothing.
+    """
+
+    def __init__(self, problem: Problem, *, explain: bool = False, interleaving: bool = True) -> None:
         self.problem = problem
         self.explain = explain
         self.cp = cp_model.CpModel()
@@ -66,7 +64,10 @@ class Model:
         self.literals: dict[str, Any] = {}
         self._literal: Any = None
         self._conditions: dict[tuple[str, str], Any] = {}
-        self._domains = _domains(problem, explain)
+        self._domains = values_of_decisions(problem, wide=explain)
+        if not interleaving:
+            pinned = {pin.value or 1 for pin in problem.pins if isinstance(pin, Pin) and pin.decision == "vpp"}
+            self._domains["vpp"] = sorted({1, *pinned})
         self.shapes: list[tuple[Shape, Any]] = []
         self.x = self._decide()
         self._choose_batch()
@@ -109,7 +110,7 @@ class Model:
         x.batch_unit = unit = a.mul(a.mul(x.dp, x.micro_batch_size), multiple)
         chosen = a.mul(a.maximum(1, a.floor_div(unit + 2 * target, unit * 2)), multiple)
         # The product's own bounds would be far too wide: the true counts are known, and the batch is near the target.
-        counts = _microbatch_counts(problem, self._domains, self._domains["pp"])
+        counts = _microbatch_counts(problem, self._domains, self._domains["pp"], lawless=self.explain)
         x.num_microbatches = a.variable(counts, "num_microbatches")
         self.cp.add(x.num_microbatches.expression() == chosen.expression())
         x.global_batch_size = a.range(1, target + unit.high, "global_batch_size")
@@ -118,14 +119,13 @@ class Model:
 
     def _choose_shape(self) -> None:
         x, problem = self.x, self.problem
-        # Where nothing asks for virtual stages, a layout without them breaks no more rules: none need be blamed.
-        asked = problem.pinned("vpp") or problem.settings.overlap_moe_expert_parallel_comm
-        illegal_too = self.explain and asked
         for pp in self._domains["pp"]:
-            counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True)
+            counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True, lawless=self.explain)
             for vpp in virtual_stages(problem, pp, self._domains["vpp"]):
                 shapes = shapes_of(
-                    *(problem, pp, vpp if vpp > 1 else None, counts), illegal_too=illegal_too, unplaced_too=self.explain
+                    *(problem, pp, vpp if vpp > 1 else None, counts),
+                    illegal_too=self.explain,
+                    unplaced_too=self.explain,
                 )
                 for shape in shapes:
                     literal = self.cp.new_bool_var(f"shape[{pp},{vpp},{shape.least}]")
@@ -257,54 +257,25 @@ class Model:
         )
 
 
-def _domains(problem: Problem, explain: bool) -> dict[str, list[int]]:
-    """The values that each decision may take before any rule has spoken.
-
-    Degrees come from the divisors of the GPU count; explaining, also from the divisors of what they split, so that the
-    world laws can be named among the causes. A pinned value is always there, so that its rule can be blamed.
-    """
-    model, gpus = problem.model, problem.gpus
-    of_world = divisors(gpus)
-    natural: dict[str, list[int]] = {name: list(of_world) for name in DEGREES}
-    natural["pp"] = [d for d in of_world if d <= model.num_layers + 2]
-    if not model.is_moe:
-        natural["ep"], natural["etp"] = [1], [1]
-    if explain:
-        natural["tp"] += divisors(model.num_attention_heads)
-        natural["pp"] += [*divisors(model.num_layers), len(segment_sizes(model) or (0,))]
-        natural["cp"] += [2**k for k in range(6)]
-        natural["dp"] += divisors(problem.global_batch_size or 1)
-        if model.is_moe:
-            natural["ep"] += divisors(model.experts)
-    longest = max(1, model.num_layers)
-    natural["vpp"] = list(range(1, longest + 1))
-    batch = problem.global_batch_size
-    natural["micro_batch_size"] = [size for size in MICRO_BATCH_SIZES if batch is None or batch % size == 0]
-    natural["sequence_parallel"] = [0, 1]
-    for pin in problem.pins:
-        value = getattr(pin, "value", None)
-        name = pin.scope[0]
-        if name in natural and isinstance(value, int):
-            natural[name].append(max(1, value) if name != "sequence_parallel" else int(value))
-    natural = {name: sorted(set(values)) for name, values in natural.items()}
-    if batch is not None:
-        counts = {batch // (b * d) for b in natural["micro_batch_size"] for d in natural["dp"]}
-        pinned = [p.value for p in problem.pins if p.scope[0] == "num_microbatches" and hasattr(p, "value")]
-        natural["num_microbatches"] = sorted({1, *pinned, *counts} - {0})
-    return natural
-
-
 def _microbatch_counts(
-    problem: Problem, domains: dict[str, list[int]], pps: Iterable[int], *, interleaved: bool = False
+    problem: Problem,
+    domains: dict[str, list[int]],
+    pps: Iterable[int],
+    *,
+    interleaved: bool = False,
+    lawless: bool = False,
 ) -> set[int]:
-    """The micro-batch counts that can occur on pipelines of ``pps`` ranks (if ``interleaved``, only on such ones)."""
+    """The micro-batch counts that can occur on pipelines of ``pps`` ranks (if ``interleaved``, only on such ones).
+
+    ``lawless``: on meshes too that have more GPUs than there are.
+    """
     if problem.global_batch_size is not None:
         return set(domains["num_microbatches"])
     given = problem.settings.microbatch_group_size_per_vp_stage
     multiples = {given} if given else set(pps)
     if not interleaved:
         multiples.add(1)
-    most = max(problem.gpus // pp for pp in pps)
+    most = domains["dp"][-1] if lawless else max(problem.gpus // pp for pp in pps)
     units = {dp * mbs for dp in domains["dp"] if dp <= most for mbs in domains["micro_batch_size"]}
     return {
         chosen_microbatches(problem.target_sequences, unit, 1, multiple) for unit in units for multiple in multiples

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from constraints.problem import Problem
-from constraints.rule import Rule
 from solver.answer import Answer
 from solver.neighbours import Neighbour, neighbours
+from solver.refutation import Refutation
 from solver.schema import SCHEMA
 from solver.verdict import plain
 
@@ -20,8 +20,8 @@ __all__ = ["Report"]
 class Report:
     """What a request came to.
 
-    ``status`` is optimal, feasible (time ran out), infeasible or unknown; ``conflict`` a minimal set of rules that no
-    layout satisfies together (infeasible only); ``asked`` the problem as asked, with every GPU.
+    ``status`` is optimal, feasible (time ran out), infeasible or unknown; ``refutation`` says why there is no layout
+    (infeasible only); ``asked`` the problem as asked, with every GPU.
     """
 
     status: str
@@ -29,7 +29,7 @@ class Report:
     answers: tuple[Answer, ...]
     objective_value: float | int | None
     objective_unit: str
-    conflict: tuple[Rule, ...]
+    refutation: Refutation | None
     solver_version: str
     wall_seconds: float
 
@@ -53,12 +53,12 @@ class Report:
             },
             "layouts": [answer.to_mapping(rank) for rank, answer in enumerate(self.answers, start=1)],
             "neighbours": [neighbour.to_mapping() for neighbour in self.neighbours],
-            "explanation": self._explanation(),
+            "explanation": self.refutation.to_mapping() if self.refutation else None,
             "solver": {
                 "name": "cp-sat",
                 "version": self.solver_version,
                 "wall_seconds": round(self.wall_seconds, 3),
-                "proof": "solver",
+                "proof": self.refutation.proof if self.refutation else "solver",
             },
         }
 
@@ -85,20 +85,3 @@ class Report:
         for pin in problem.pins:
             out[pin.id] = {"value": pin.statement, "origin": str(getattr(pin, "origin", "request"))}
         return out
-
-    def _explanation(self) -> dict[str, Any] | None:
-        if self.status != "infeasible":
-            return None
-        return {
-            "core": [
-                {
-                    "rule": rule.id,
-                    "stratum": str(rule.stratum),
-                    "statement": rule.statement,
-                    "source": str(rule.source) if rule.source else None,
-                    "origin": {name: str(self.asked.origin(name)) for name in rule.reads}
-                    or str(getattr(rule, "origin", "")),
-                }
-                for rule in self.conflict
-            ]
-        }

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from constraints.interleaving import schedule_takes
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import Assignment, assignment_of, sizes_of_split
+from constraints.pipeline.assignment import Assignment, assignment_of, from_sizes
 from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, candidate_stages, fullest_candidates, slowest_candidates
 from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.problem import Problem
 
-__all__ = ["Shape", "shapes_of", "virtual_stages"]
+__all__ = ["Shape", "shapes_of"]
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ def shapes_of(
     """The shapes with ``pp`` and ``vpp`` for the micro-batch counts that can occur.
 
     Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all. Counts that
-    the schedule does not take are left out unless ``illegal_too``, and shapes on which a pattern's pipes do not come out
-    unless ``unplaced_too``: a rule may then be blamed for them. What is not placed has no stages.
+    the schedule does not take are left out unless ``illegal_too``, and shapes on which a hybrid model's layers do not come
+    out unless ``unplaced_too``: a rule may then be blamed for them. What is not placed has no stages.
     """
     placed = place(problem.model, pp, vpp or 1)
     if placed is None:
-        return []
+        return [_unplaced(problem, pp, vpp)] if unplaced_too else []
     assignment, split = placed
     if assignment_of(problem.model, pp, vpp or 1, split) is None:
         return [Shape(pp, vpp, 1, None, assignment, split, (), ())] if unplaced_too else []
@@ -69,25 +69,7 @@ def shapes_of(
     return shapes
 
 
-def virtual_stages(problem: Problem, pp: int, candidates: Iterable[int]) -> list[int]:
-    """The ``vpp`` among ``candidates`` that are considered on ``pp`` ranks; 1 (no interleaving) is always one.
-
-    Every chunk gets a layer. Where chunks of one length exist (embedding and loss counted as layers or not), only those
-    are considered; where none exist, uneven ones are. What the user pins is considered in any case, on one rank too.
-    """
-    layers, pinned = problem.model.num_layers, problem.pinned("vpp")
-    fitting = [vpp for vpp in candidates if vpp > 1 and pp * vpp <= layers]
-    if pinned:
-        return [1, *fitting]
-    if pp == 1 or problem.model.is_hybrid:
-        return [1]
-    even = [vpp for vpp in fitting if _comes_out_even(layers, pp, vpp)]
-    return [1, *(even or fitting)]
-
-
-def _comes_out_even(layers: int, pp: int, vpp: int) -> bool:
-    return any(
-        sizes_of_split(layers, pp, vpp, PipelineSplit(account_for_embedding=e, account_for_loss=loss)) is not None
-        for e in (False, True)
-        for loss in (False, True)
-    )
+def _unplaced(problem: Problem, pp: int, vpp: int | None) -> Shape:
+    """A hybrid model on stages that no form of its split comes out on: as an even split, which its rules refuse."""
+    empty = from_sizes(problem.model, pp, (0,) * (pp * (vpp or 1)))
+    return Shape(pp, vpp, 1, None, empty, PipelineSplit(), (), ())

@@ -9,11 +9,10 @@ from importlib.metadata import version
 
 from constraints.layout import Layout
 from constraints.problem import Problem
-from constraints.rule import Rule
 from solver.answer import Answer, answer_of
-from solver.explain import conflict
 from solver.objectives import OBJECTIVES
 from solver.pareto import pareto_layouts
+from solver.refutation import refutation_of
 from solver.report import Report
 from solver.request import Request
 from solver.resolution import resolve
@@ -57,17 +56,16 @@ def solve_problem(
         found, solved = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
-    rules: tuple[Rule, ...] = ()
-    status = found.status
-    if status == "infeasible":
-        rules = conflict(problem, seconds=max(1.0, seconds - (time.monotonic() - started)))
+    refutation = None
+    if found.status == "infeasible":
+        refutation = refutation_of(problem, seconds=max(1.0, seconds - (time.monotonic() - started)))
     return Report(
-        status=status,
+        status=found.status,
         asked=problem,
         answers=answers,
         objective_value=objective.value(solved, found.layouts[0]) if found.layouts else None,
         objective_unit=objective.unit(problem),
-        conflict=rules,
+        refutation=refutation,
         solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
     )

@@ -12,13 +12,9 @@ from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout
 from constraints.pipeline.placement import place
 from constraints.problem import MICRO_BATCH_SIZES, Problem
+from constraints.refutation.space import divisors, virtual_stages
 from constraints.registry import enforced_rules
 from solver.objectives import OBJECTIVES, tie_break_key
-from solver.shapes import virtual_stages
-
-
-def divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def candidates(problem: Problem) -> Iterator[Layout]:

@@ -46,8 +46,6 @@ NEVER_WRITTEN_BY_SOLVE = {
     "pipeline.layout-count",
     "pipeline.layout-content",
     "pipeline.hybrid-layout",
-    "hybrid.hybrid-no-vpp",
-    "hybrid.hybrid-split",
     "recompute.rc-full",
     "recompute.rc-sel",
     "batch.requested",
@@ -335,6 +333,14 @@ def test_its_example_breaks_it(rule: Rule) -> None:
     assert not INTERNAL.search(fact.text), fact.text
     for remainder in re.findall(r"\d+ mod \d+ = \d+", rule.example):
         assert remainder in fact.text
+
+
+@every_rule
+def test_it_says_what_usually_mends_it(rule: Rule) -> None:
+    assert rule.fix
+    assert rule.fix.strip() == rule.fix
+    assert not rule.fix.endswith(".")
+    assert not INTERNAL.search(rule.fix), rule.fix
 
 
 def test_every_example_is_of_a_rule() -> None:

@@ -20,7 +20,7 @@ __all__ = ["command"]
 @click.argument("rule_id", required=False, metavar="[ID]", shell_complete=rule_words)
 @click.option("--format", "format_", type=click.Choice(("text", "json")), default="text", show_default=True)
 def command(rule_id: str | None, format_: str) -> int:
-    """List every rule, or show one: its law, its source in Megatron, when it is noticed, a layout that breaks it."""
+    """List every rule, or show one: its law, its source in Megatron, when it is noticed, what breaks it and what mends it."""
     chosen = RULES if rule_id is None else (_named(rule_id),)
     if format_ == "json":
         click.echo(json.dumps([mapping(rule) for rule in chosen], indent=1))
@@ -40,6 +40,7 @@ def mapping(rule: Rule) -> dict[str, object]:
         "noticed": str(rule.noticed),
         "source": str(rule.source) if rule.source else None,
         "example": rule.example,
+        "fix": rule.fix,
         "reads": [*rule.scope, *rule.reads],
         "relaxable": rule.stratum == "advice" and rule.enforced_by_solve,
     }
@@ -83,6 +84,7 @@ def _page(rule: Rule) -> str:
     page.entry("reads", ", ".join([*rule.scope, *rule.reads]) or "nothing")
     if rule.example:
         page.entry("broken by", rule.example)
+    page.entry("usual fix", rule.fix)
     if rule.stratum == "advice" and rule.enforced_by_solve:
         page.entry("relax", f"solve --relax {rule.id}")
     return page.text()

@@ -37,8 +37,9 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
 @click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
+@click.option("--certificate", metavar="FILE", help="Where there is no layout: write the proof to FILE.")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
-def command(format_: str, output: str | None, **flags: Any) -> int:
+def command(format_: str, output: str | None, certificate: str | None, **flags: Any) -> int:
     """Synthesize the best layout of MODEL: a catalog name, a config.json (or its folder), or a YAML entry.
 
     \b
@@ -48,6 +49,7 @@ def command(format_: str, output: str | None, **flags: Any) -> int:
     from solver.resolution import resolve
 
     ensure_writable(output)
+    ensure_writable(certificate)
     request = request_from(flags)
     problem = resolve(request)  # bad input is reported before half a second goes into ortools
 
@@ -57,6 +59,8 @@ def command(format_: str, output: str | None, **flags: Any) -> int:
         problem, top=request.top, pareto=request.pareto, seconds=request.time_limit, progress=_progress(problem)
     )
     deliver(_rendered(report, format_), output)
+    if certificate is not None:
+        _deliver_certificate(report, certificate)
     return EXIT_CODES[report.status]
 
 
@@ -77,6 +81,17 @@ def _progress(problem: Any) -> Any:
             click.echo(f"found: {answer.timing.step_seconds:.2f} s, {gib:.1f} GiB: {one_line(answer)}", err=True)
 
     return tell
+
+
+def _deliver_certificate(report: Any, path: str) -> None:
+    """Write the proof, or say why there is none."""
+    if report.refutation is None or report.refutation.certificate is None:
+        why = "there is a layout" if report.answers else "the proof is too large, or nothing was proved"
+        click.echo(f"no certificate: {why}", err=True)
+        return
+    from constraints.refutation.certificate import written
+
+    deliver(written(report.refutation.certificate), path)
 
 
 def _rendered(report: Any, format_: str) -> str:

@@ -8,8 +8,6 @@ from cli.text.bars import memory_bars
 from cli.text.page import Page
 from cli.text.time import neighbour_entries, seconds, time_entries
 from constraints.problem import TARGET_TOKENS, Problem
-from constraints.rule import Rule
-from models_catalog.schema import ModelSpec
 from solver.answer import Answer
 from solver.report import Report
 
@@ -153,31 +151,7 @@ def _nothing(page: Page, report: Report) -> None:
         page.line(click.style(f"undecided: no layout of {what} was found or excluded in the time given", fg="yellow"))
         page.entry("try", "a longer --time-limit, or pins that narrow the search")
         return
-    page.line(click.style(f"error: no layout of {what}", fg="red", bold=True))
-    page.line()
-    if not report.conflict:
-        page.entry("conflict", "(not narrowed down in the time given)")
-    for rule in report.conflict:
-        page.entry(rule.id, "")
-        page.entry("", rule.statement)
-        page.entry("", _origin(problem, rule))
-    if report.conflict:
-        page.line()
-        page.entry("proof", "these rules cannot hold together; drop any one of them and a layout exists")
+    from cli.text.refuted import refuted_text
 
-
-def _origin(problem: Problem, rule: Rule) -> str:
-    """The numbers that the rule reads and where they come from, and Megatron's place."""
-    values = [f"{name} = {_value(problem, name)} ({problem.origin(name)})" for name in rule.reads]
-    if hasattr(rule, "origin"):
-        values.append(str(rule.origin))
-    if rule.source:
-        values.append(str(rule.source))
-    return "; ".join(values)
-
-
-def _value(problem: Problem, name: str) -> object:
-    if name == "budget_bytes":
-        return f"{problem.budget_bytes / (1 << 30):.1f} GiB"
-    model: ModelSpec = problem.model
-    return getattr(problem, name, getattr(model, name, getattr(problem.settings, name, None)))
+    assert report.refutation is not None, "an infeasible report says why"
+    refuted_text(page, report.refutation)

@@ -112,6 +112,7 @@ class Capacity(Rule):
         *("micro_batch_size", "num_microbatches", "recompute"),
     )
     reads = ("budget_bytes",)
+    fix = "more recompute, a smaller micro-batch, more tp, pp or cp, more GPUs or larger ones, lighter optimizer state"
     example = "llama-3.1-405b on 8 GPUs: weights, gradients and optimizer alone are ten times an H100"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -67,9 +67,9 @@ def _assert_layout(problem: Problem, written: dict[str, Any]) -> None:
 
 def _assert_conflict(problem: Problem, report: Report) -> None:
     """Not enough memory on meshes that use every GPU: with memory enough, the other rules of the conflict can be met."""
-    named = {rule.id for rule in report.conflict}
+    named = {rule.id for rule in report.refutation.core}
     assert "memory.capacity" in named and named & MESHES
-    assert not [rule.id for rule in report.conflict if rule.stratum in (Stratum.ADVICE, Stratum.PIN)]
+    assert not [rule.id for rule in report.refutation.core if rule.stratum in (Stratum.ADVICE, Stratum.PIN)]
     explained = report.to_mapping()["explanation"]["core"]
     assert {entry["rule"] for entry in explained} == named and all(entry["statement"] for entry in explained)
     roomy = replace(problem, budget_bytes=100_000 * GIB)

@@ -101,6 +101,6 @@ def test_solve_keeps_tensor_groups_inside_a_domain_unless_told_otherwise() -> No
     rule = "topology.tp-in-domain"
     asked = Request(model="llama-3.1-8b", gpus=16, gpu="h100", pin=("tp=16",))
     refused = solve(asked)
-    assert refused.status == "infeasible" and rule in {broken.id for broken in refused.conflict}
+    assert refused.status == "infeasible" and rule in {broken.id for broken in refused.refutation.core}
     relaxed = solve(replace(asked, relax=(rule,)))
     assert relaxed.status == "optimal" and relaxed.answers[0].layout.tp == 16

@@ -1,0 +1,157 @@
+"""The text of ``solve`` where there is no layout: what clashes, why, what comes closest, what to type instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cli.text.page import Page
+from constraints.memory.budget import memory_report
+from constraints.problem import GIB, Problem
+from constraints.rule import Rule
+from solver.because import degree_words
+from solver.refutation import Blamed, Refutation
+from solver.ways_out import WayOut
+
+__all__ = ["refuted_text"]
+
+MOST_CONFLICTS = 3
+"""Conflicts that are told step by step; of others the rules are named."""
+
+
+def refuted_text(page: Page, refutation: Refutation) -> None:
+    """Write the whole explanation on ``page``."""
+    problem = refutation.problem
+    what = f"no layout of {problem.model.name} on {problem.gpus} x {problem.gpu.name}"
+    if not refutation.explained:
+        page.line(click.style(f"error: {what}", fg="red", bold=True))
+        page.line()
+        page.entry("conflict", "(not narrowed down in the time given)")
+        return
+    code = refutation.explained[0].steps[-1].rules[0].id
+    page.line(click.style(f"error[{code}]: {what}", fg="red", bold=True))
+    page.line()
+    for blamed in refutation.blamed:
+        _where(page, blamed)
+    for number, explained in enumerate(refutation.explained[:MOST_CONFLICTS]):
+        page.line()
+        page.line(click.style(_heading(refutation, number), bold=True))
+        for place, step in enumerate(explained.steps, start=1):
+            page.entry(f"{place:>6}.", step.text)
+            page.entry("", f"[{'; '.join(_source(rule) for rule in step.rules)}]")
+    for explained in refutation.explained[MOST_CONFLICTS:]:
+        page.entry("besides", ", ".join(rule.id for rule in explained.minimal.rules))
+    if not refutation.exhausted:
+        page.entry("", "there may be more conflicts than these: the search for them stopped at its limit")
+    _miss(page, refutation)
+    _ways(page, refutation)
+    for text in refutation.ways.useless:
+        page.entry("no help", text)
+    if refutation.innocent:
+        page.entry("innocent", f"{', '.join(refutation.innocent)}: in no conflict")
+    page.line()
+    _proof(page, refutation)
+    page.entry("more", f"meshwright rules {code}")
+
+
+def _heading(refutation: Refutation, number: int) -> str:
+    """Conflicts that share no word of the user's and no rule are independent; others are said to stand besides."""
+    if number == 0:
+        return "because"
+    seen = set[str]().union(*(explained.minimal.ids for explained in refutation.explained[:number]))
+    return "and besides" if seen & refutation.explained[number].minimal.ids else "and independently"
+
+
+def _source(rule: Rule) -> str:
+    """The rule's id and its place in Megatron, short; `meshwright rules ID` has it whole."""
+    source = rule.source
+    if source is None:
+        return rule.id
+    repository, file = source.repository.rpartition("/")[2], source.path.rpartition("/")[2]
+    return f"{rule.id}: {repository}@{source.commit} {file}::{source.function}"
+
+
+def _where(page: Page, blamed: Blamed) -> None:
+    origin = blamed.origin
+    note = f"  ({blamed.note})" if blamed.note else ""
+    excerpt = _excerpt(str(origin)) if origin.kind == "file" else None
+    if excerpt is None:
+        at = "" if str(origin).split()[0] in blamed.text else f"  <- {origin}"
+        page.raw("-->", f"{blamed.text}{at}{note}")
+        return
+    line, column = excerpt
+    page.raw("-->", f"{origin}{note}")
+    page.raw("", f"  {line}")
+    page.raw("", f"  {' ' * column}{click.style('^' * max(1, _width(line, column)), fg='red')}")
+
+
+def _excerpt(place: str) -> tuple[str, int] | None:
+    """The line of ``file:line:column`` and the column from 0; ``None`` if it cannot be read any more."""
+    path, _, rest = place.rpartition(":")
+    path, _, number = path.rpartition(":")
+    if not (path and number.isdigit() and rest.isdigit()):
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    if not 1 <= int(number) <= len(lines):
+        return None
+    line = lines[int(number) - 1].replace("\t", " ")
+    return line[:200].rstrip(), min(int(rest) - 1, len(line))
+
+
+def _width(line: str, column: int) -> int:
+    return len(line[column:].split(" #")[0].rstrip())
+
+
+def _miss(page: Page, refutation: Refutation) -> None:
+    miss = refutation.miss
+    if miss is None:
+        return
+    page.line()
+    page.entry("closest", miss.words)
+    for rule, text in miss.violations[:4]:
+        page.entry("", f"{text} [{rule.id}]")
+    if miss.over_gib is not None:
+        budget = refutation.problem.budget_bytes / GIB
+        page.entry("", f"{miss.over_gib:.1f} GiB too much: {1 + miss.over_gib / budget:.1f} times what there is")
+
+
+def _ways(page: Page, refutation: Refutation) -> None:
+    page.line()
+    if not refutation.ways.ways:
+        page.entry(
+            "ways out",
+            "none found: no change of a pin, the batch, the GPUs or the memory that was tried leaves a layout",
+        )
+        return
+    page.line(click.style("ways out", bold=True) + " (each tried: its layout passes every rule)")
+    for letter, way in zip("abcdefgh", refutation.ways.ways, strict=False):
+        _way(page, refutation.problem, letter, way)
+
+
+def _way(page: Page, asked: Problem, letter: str, way: WayOut) -> None:
+    instead = [edit.instead for edit in way.changed.edits if edit.instead and edit.text]
+    note = f"instead of {' '.join(instead)}" if instead else ""
+    note = "; ".join(part for part in (note, way.note) if part)
+    page.raw(f"{letter:>6}.", click.style(way.text, fg="green", bold=True) + (f"  ({note})" if note else ""))
+    report = memory_report(way.changed.problem, way.layout)
+    memory = f", up to {report.high_bytes / GIB:.1f} of {report.budget_bytes / GIB:.1f} GiB" if report else ""
+    page.entry("", f"{degree_words(asked, way.layout)}{memory}")
+
+
+def _proof(page: Page, refutation: Refutation) -> None:
+    if refutation.proof == "solver":
+        page.entry("proof", "solver: two models of CP-SAT agree; too large for a certificate")
+        return
+    if refutation.problem.allow_idle:
+        page.entry(
+            "idle", "with some of the GPUs idle there is none either, says the search; the proof is for all of them"
+        )
+    page.entry(
+        "proof",
+        f"{refutation.proof}: every layout is excluded in {refutation.leaves} steps, checked without the solver; "
+        "--certificate FILE keeps them, meshwright verify FILE checks them again",
+    )

@@ -1,0 +1,226 @@
+"""Rules put to a whole box at once, by bounds: sound for every completion, at times too weak to say anything.
+
+What a rule posts to the solver is evaluated on ranges. Where even the least that a quantity can be is too much, the rule
+fails on every completion of the box.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+from types import SimpleNamespace
+from typing import Any
+
+from constraints.batch_choice import chosen_microbatches
+from constraints.layout import Recompute
+from constraints.pipeline.assignment import assignment_of
+from constraints.pipeline.placement import place
+from constraints.pipeline.profile import Stage, stages_of
+from constraints.pipeline.schedule import STEADY_GROUPS
+from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
+from constraints.refutation.ranges import Choice, Range, Ranges, Unbounded, high, low, of
+from constraints.rule import Rule
+
+__all__ = ["DEAR", "excludes", "holds_at_the_end"]
+
+MOST_ASKED = 400
+"""Questions to a rule before bounds are tried instead."""
+MOST_OF_A_DEAR_RULE = 8
+"""Completions that a dear rule is asked about one by one."""
+DEAR = 7
+"""A rule that reads so many decisions is dear to ask (the memory rule reads them all)."""
+MOST_COUNTS = 64
+
+
+def excludes(rule: Rule, space: Space, box: Box) -> bool:
+    """True if ``rule`` is shown to hold on no completion of ``box``; false says nothing."""
+    dear = len(rule.scope) >= DEAR
+    if not dear or math.prod(map(len, box.values())) <= MOST_OF_A_DEAR_RULE:
+        try:
+            return fails_everywhere(rule, space, box, MOST_ASKED)
+        except TooMany:
+            pass
+    builder = BoxBuilder(space, box)
+    try:
+        rule.post(builder, space.problem)
+    except Unbounded:
+        return False
+    return builder.excluded
+
+
+def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
+    """Whether the rule holds where every decision is at its largest and nothing is interleaved: a bound that says
+    otherwise would be wrong."""
+    taken = {name: values[-1] for name, values in box.items()} | {"vpp": box["vpp"][0]}
+    if taken["vpp"] not in space.stages(taken["pp"]):
+        return False
+    return rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+
+
+class BoxBuilder:
+    """``constraints.rule.Builder`` for a box; ``excluded`` is true once something posted cannot be true in it.
+
+    A condition is true, false or (open) ``None``; only what a true condition asks for can exclude.
+    """
+
+    def __init__(self, space: Space, box: Box) -> None:
+        self.space, self.box = space, box
+        self.arithmetic = Ranges()
+        self.excluded = False
+        self.x: Any = self._decisions()
+
+    def _decisions(self) -> SimpleNamespace:
+        a, box, problem = self.arithmetic, self.box, self.space.problem
+        x = SimpleNamespace(**{name: of(values) for name, values in box.items() if name != "recompute"})
+        options = tuple(self.space.options[i] for i in box["recompute"])
+        x.recompute = options[0] if len(options) == 1 else Choice(options)
+        x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
+        x.sequence_shards = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
+        if problem.global_batch_size is not None:
+            x.global_batch_size = problem.global_batch_size
+            x.batch_unit = None
+            return x
+        group = problem.settings.microbatch_group_size_per_vp_stage
+        multiples = {1} if 1 in box["vpp"] or 1 in box["pp"] else set()
+        if any(v > 1 for v in box["vpp"]):
+            multiples |= {group or pp for pp in box["pp"] if pp > 1}
+        units = {dp * mbs for dp in box["dp"] for mbs in box["micro_batch_size"]}
+        counts = {chosen_microbatches(problem.target_sequences, u, 1, k) for u in units for k in multiples}
+        x.num_microbatches = of(counts)
+        x.global_batch_size = a.mul(a.mul(x.dp, x.micro_batch_size), x.num_microbatches)
+        x.batch_unit = a.mul(of(units), of(multiples))
+        return x
+
+    def _require(self, possible: bool, when: bool | None = True) -> None:
+        if when is True and not possible:
+            self.excluded = True
+
+    def forbid(self) -> None:
+        self._require(False)
+
+    def allow(self, decision: str, predicate: Callable[[int], bool]) -> None:
+        quantity = getattr(self.x, decision)
+        values = (quantity,) if isinstance(quantity, int) else quantity.values
+        if values is not None:
+            self._require(any(predicate(value) for value in values))
+
+    def allow_shapes(self, predicate: Callable[[Any], bool]) -> None:
+        self._require(any(predicate(shape) for shape in self._shapes()))
+
+    def _shapes(self) -> Iterable[Any]:
+        for pp in self.box["pp"]:
+            for vpp in self.box["vpp"]:
+                if vpp in self.space.stages(pp):
+                    yield Partial(self.space, {"pp": pp, "vpp": vpp})
+
+    def allow_recompute(self, predicate: Callable[[Recompute], bool]) -> None:
+        chosen = self.x.recompute
+        self._require(any(map(predicate, chosen.options if isinstance(chosen, Choice) else (chosen,))))
+
+    def equal(self, a: Any, b: Any, when: bool | None = True) -> None:
+        meet = low(a) <= high(b) and low(b) <= high(a)
+        for one, other in ((a, b), (b, a)):
+            if isinstance(other, int) and isinstance(one, Range) and one.values is not None:
+                meet = meet and other in one.values
+        self._require(meet, when)
+
+    def at_most(self, a: Any, b: Any, when: bool | None = True) -> None:
+        self._require(low(a) <= high(b), when)
+
+    def divides(self, divisor: Any, dividend: Any, when: bool | None = True) -> None:
+        if isinstance(divisor, int) and isinstance(dividend, int):
+            self._require(dividend % divisor == 0, when)
+
+    def remainder(self, dividend: Any, divisor: Any) -> Any:
+        if isinstance(dividend, int) and isinstance(divisor, int):
+            return dividend % divisor
+        return Range(0, max(0, high(divisor) - 1))
+
+    def above_one(self, decision: str) -> bool | None:
+        return self._all(value > 1 for value in self.box[decision])
+
+    def is_true(self, decision: str) -> bool | None:
+        return self._all(bool(value) for value in self.box[decision])
+
+    @property
+    def interleaved(self) -> bool | None:
+        return self._all(value > 1 for value in self.box["vpp"])
+
+    def _all(self, truths: Iterable[bool]) -> bool | None:
+        seen = set(truths)
+        return seen.pop() if len(seen) == 1 else None
+
+    def at_most_held(self, formulas: Callable[[Any], Iterable[Any]], bound: int) -> None:
+        """Excluded if, plain and interleaved alike, some rank holds too much even at the least that it can hold."""
+        if len(self.box["pp"]) != 1:
+            return
+        kinds = [[v for v in self.box["vpp"] if (v > 1) == interleaved] for interleaved in (False, True)]
+        self._require(not all(self._too_much(vpps, formulas, bound) for vpps in kinds if vpps))
+
+    def _too_much(self, vpps: list[int], formulas: Callable[[Any], Iterable[Any]], bound: int) -> bool:
+        ranks = self._least_stages(vpps)
+        return any(low(quantity) > bound for stage in ranks for quantity in formulas(stage))
+
+    def _least_stages(self, vpps: list[int]) -> list[Stage]:
+        """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
+        (pp,) = self.box["pp"]
+        group = self.space.problem.settings.microbatch_group_size_per_vp_stage or pp
+        counts = self._counts(group) if pp > 1 and max(vpps) > 1 else frozenset({1})
+        key = (pp, tuple(vpps), counts)
+        if key not in self.space.stages_seen:
+            self.space.stages_seen[key] = self._stages(pp, vpps, group, counts)
+        stages: list[Stage] = self.space.stages_seen[key]
+        return stages
+
+    def _stages(self, pp: int, vpps: list[int], group: int, counts: frozenset[int]) -> list[Stage]:
+        model = self.space.problem.model
+        shapes: list[tuple[Stage, ...]] = []
+        for vpp in vpps:
+            placed = place(model, pp, vpp)
+            if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
+                return []
+            interleaved = vpp if vpp > 1 and pp > 1 else None
+            shapes += [stages_of(model, placed[0], interleaved, group, count) for count in counts]
+        ranks = sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp)))
+        return [_least([stage for stages in shapes for stage in stages if stage.rank == rank]) for rank in ranks]
+
+    def _counts(self, group: int) -> frozenset[int]:
+        """Micro-batch counts that differ in what is held: all counts from two whole groups on hold the same."""
+        quantity = self.x.num_microbatches
+        values = (quantity,) if isinstance(quantity, int) else quantity.values
+        if values is None:
+            raise Unbounded("too many micro-batch counts")
+        (pp,) = self.box["pp"]
+        steady = STEADY_GROUPS * group
+        counts = frozenset(min(value, steady) if group >= pp else value for value in values)
+        if len(counts) > MOST_COUNTS:
+            raise Unbounded("too many micro-batch counts")
+        return counts
+
+
+def _least(stages: list[Stage]) -> Stage:
+    """A stage that holds of everything the least that any of ``stages`` holds."""
+    first, *others = stages
+    if not others:
+        return first
+    least: dict[str, Any] = {}
+    for f in fields(Stage):
+        values = [getattr(stage, f.name) for stage in stages]
+        if f.name in ("layers", "live"):
+            least[f.name] = _fewest(values)
+        elif f.name == "copies":
+            least[f.name] = (min(min(copies) for copies in values),) * min(map(len, values))
+        elif isinstance(values[0], bool):
+            least[f.name] = all(values)
+        elif isinstance(values[0], int):
+            least[f.name] = min(values)
+    return replace(first, **least)
+
+
+def _fewest(counts: list[tuple[tuple[Any, int], ...]]) -> tuple[tuple[Any, int], ...]:
+    least = Counter(dict(counts[0]))
+    for other in counts[1:]:
+        least &= Counter(dict(other))
+    return tuple(sorted((kind, n) for kind, n in least.items() if n))

@@ -1,0 +1,211 @@
+"""Layouts with some decisions still open, and rules put to them without being told what they read.
+
+A rule's own ``holds`` is run on a layout that knows some decisions. Where it asks for another one, that one is tried with
+each of its values; where it answers without asking, the answer holds for every completion. So nothing that a rule declares
+about itself is believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from constraints.batch_choice import chosen_microbatches
+from constraints.layout import Layout, PipelineSplit, Recompute
+from constraints.pipeline.placement import place
+from constraints.problem import Problem
+from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
+from constraints.rule import Rule
+
+__all__ = ["DECISIONS", "Box", "Open", "Partial", "Space", "TooMany", "asks_for", "fails_everywhere"]
+
+DECISIONS = (*DEGREES, "vpp", "micro_batch_size", "sequence_parallel", "recompute", "num_microbatches")
+"""What is decided; batch, split and (where the batch is free) the number of micro-batches follow."""
+
+Box = Mapping[str, tuple[int, ...]]
+"""The values that each decision can still take, as integers: ``vpp`` 1 is none, ``recompute`` counts the options."""
+
+
+class Open(Exception):
+    """A rule asks for a decision that is not taken yet."""
+
+    def __init__(self, decision: str) -> None:
+        super().__init__(decision)
+        self.decision = decision
+
+
+class TooMany(Exception):
+    """More completions than the caller wants to try."""
+
+
+class Space:
+    """Every layout that is considered for a problem: the product of the decisions' values, less what has no shape."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        values = values_of_decisions(problem, wide=True)
+        values["recompute"] = list(range(len(problem.recompute_options)))
+        if problem.global_batch_size is not None:
+            values["num_microbatches"] = values.get("num_microbatches", [1])
+        else:
+            values.pop("num_microbatches", None)
+        self.root: dict[str, tuple[int, ...]] = {name: tuple(values[name]) for name in DECISIONS if name in values}
+        self.options: tuple[Recompute, ...] = problem.recompute_options
+        self._stages: dict[int, frozenset[int]] = {}
+        self.stages_seen: dict[Any, Any] = {}
+        """What bounds remember of pipeline shapes."""
+        pairs = [self.stages(pp) for pp in self.root["pp"]]
+        self.root["vpp"] = tuple(v for v in self.root["vpp"] if any(v in pair for pair in pairs))
+
+    def stages(self, pp: int) -> frozenset[int]:
+        """The ``vpp`` that are considered on ``pp`` ranks."""
+        if pp not in self._stages:
+            longest = max(1, self.problem.model.num_layers)
+            self._stages[pp] = frozenset(virtual_stages(self.problem, pp, range(1, longest + 1)))
+        return self._stages[pp]
+
+    def narrowed(self, box: Box, decision: str, value: int) -> dict[str, tuple[int, ...]]:
+        """The part of ``box`` in which ``decision`` has ``value``."""
+        inner = dict(box)
+        inner[decision] = (value,)
+        if decision == "pp":
+            inner["vpp"] = tuple(v for v in inner["vpp"] if v in self.stages(value))
+        return inner
+
+    def layout(self, point: Mapping[str, int]) -> Layout:
+        """The layout in which every decision is taken. Raises ``ValueError`` if the space has no such layout."""
+        names = [name for name in DECISIONS if name in self.root]
+        if set(point) != set(names):
+            raise ValueError("a layout of the space takes every decision and no other")
+        for name in names:
+            if point[name] not in self.root[name]:
+                raise ValueError(f"{name}={point[name]} is not considered")
+        if point["vpp"] not in self.stages(point["pp"]):
+            raise ValueError(f"vpp={point['vpp']} is not considered on pp={point['pp']}")
+        partial = Partial(self, point)
+        return Layout(
+            **{name: point[name] for name in (*DEGREES, "micro_batch_size")},
+            vpp=partial.vpp,
+            sequence_parallel=partial.sequence_parallel,
+            num_microbatches=partial.num_microbatches,
+            global_batch_size=partial.global_batch_size,
+            gpus=self.problem.gpus,
+            split=partial.split,
+            recompute=partial.recompute,
+            settings=self.problem.settings,
+        )
+
+    def point(self, layout: Layout) -> dict[str, int]:
+        """The decisions of a layout of the space."""
+        out = {name: getattr(layout, name) for name in (*DEGREES, "micro_batch_size")}
+        out |= {"vpp": layout.vpp or 1, "sequence_parallel": int(layout.sequence_parallel)}
+        out["recompute"] = self.options.index(layout.recompute)
+        if "num_microbatches" in self.root:
+            out["num_microbatches"] = layout.num_microbatches
+        return out
+
+
+class Partial:
+    """What ``holds`` reads of a layout, from a few decisions; anything else raises :class:`Open`."""
+
+    def __init__(self, space: Space, taken: Mapping[str, int]) -> None:
+        problem = space.problem
+        self._space, self._problem, self._taken = space, problem, taken
+        self.settings, self.gpus = problem.settings, problem.gpus
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._taken:
+            return self._taken[name]
+        raise Open(name)
+
+    @property
+    def vpp(self) -> int | None:
+        if "vpp" not in self._taken:
+            raise Open("vpp")
+        return self._taken["vpp"] if self._taken["vpp"] > 1 else None
+
+    @property
+    def sequence_parallel(self) -> bool:
+        if "sequence_parallel" not in self._taken:
+            raise Open("sequence_parallel")
+        return bool(self._taken["sequence_parallel"])
+
+    @property
+    def recompute(self) -> Recompute:
+        if "recompute" not in self._taken:
+            raise Open("recompute")
+        return self._space.options[self._taken["recompute"]]
+
+    @property
+    def num_microbatches(self) -> int:
+        if self._problem.global_batch_size is not None:
+            if "num_microbatches" not in self._taken:
+                raise Open("num_microbatches")
+            return self._taken["num_microbatches"]
+        multiple = self.microbatch_group if self.interleaved else 1
+        return chosen_microbatches(self._problem.target_sequences, self.dp, self.micro_batch_size, multiple)
+
+    @property
+    def global_batch_size(self) -> int:
+        if self._problem.global_batch_size is not None:
+            return self._problem.global_batch_size
+        size: int = self.num_microbatches * self.dp * self.micro_batch_size
+        return size
+
+    @property
+    def split(self) -> PipelineSplit:
+        pp: int = self.pp
+        placed = place(self._problem.model, pp, self.vpp or 1)
+        return placed[1] if placed is not None else PipelineSplit()
+
+    chunks_per_rank = Layout.chunks_per_rank
+    sequence_shards = Layout.sequence_shards
+    stage_gpus = Layout.stage_gpus
+
+    @property
+    def interleaved(self) -> bool:
+        return self.vpp is not None and bool(self.pp > 1)
+
+    @property
+    def microbatch_group(self) -> int:
+        group: int = self.settings.microbatch_group_size_per_vp_stage or self.pp
+        return group
+
+
+def fails_everywhere(rule: Rule, space: Space, box: Box, most: int) -> bool:
+    """True if ``rule`` holds on no completion of ``box``. Raises :class:`TooMany` after ``most`` questions to the rule."""
+    left = most
+
+    def fails(taken: dict[str, int]) -> bool:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise TooMany
+        try:
+            return not rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+        except Open as asked:
+            name = asked.decision
+        if name == "vpp" and "pp" not in taken:
+            name = "pp"  # which virtual stages are considered depends on it
+        if name not in box:
+            raise AttributeError(f"{rule.id} reads {name}, which is no decision")
+        return all(fails({**taken, name: value}) for value in _values(space, box, taken, name))
+
+    return fails({name: values[0] for name, values in box.items() if len(values) == 1 and name != "vpp"})
+
+
+def asks_for(rule: Rule, space: Space) -> set[str]:
+    """Decisions that the rule asks for on one way through it."""
+    taken: dict[str, int] = {}
+    while True:
+        try:
+            rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+            return set(taken)
+        except Open as asked:
+            taken[asked.decision] = space.root[asked.decision][-1]
+
+
+def _values(space: Space, box: Box, taken: Mapping[str, int], name: str) -> Iterable[int]:
+    if name != "vpp":
+        return box[name]
+    return [value for value in box["vpp"] if value in space.stages(taken["pp"])]

@@ -1,0 +1,130 @@
+"""Is there any layout at all? The quick question behind every way out, answered without an objective. Imports ortools."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from constraints.refutation.encoding import digest, encoded
+from constraints.registry import enforced_rules
+from constraints.rule import Rule
+from solver.arithmetic import LARGEST, BoundsError
+from solver.explain import may_do_without_interleaving
+from solver.model import Model
+from solver.objectives import post_tie_break
+from solver.search import Disagreement, new_solver, run
+
+__all__ = ["any_layout", "least_memory", "nearest_to", "plainest_layout"]
+
+MOST_WORK = 1.0
+"""Deterministic time for one question: a few times what the dearest recorded scenario takes."""
+LONGEST_SECONDS = 30.0
+MOST_REMEMBERED = 32
+_LEAST: dict[str, Layout | None] = {}
+"""The last answers of :func:`least_memory`: one explanation asks for the same one several times."""
+OCTAVE = 64
+"""Steps of distance in a factor of two."""
+
+
+def any_layout(problem: Problem) -> Layout | None:
+    """A layout that keeps every enforced rule, judged by the rules themselves; ``None`` if none was found.
+
+    Raises :class:`~solver.search.Disagreement` if a rule outside the solver refuses it.
+    """
+    model = _model(problem)
+    return _found(model, enforced_rules(problem)) if model is not None else None
+
+
+def plainest_layout(problem: Problem) -> Layout | None:
+    """Of all layouts the one that the tie-breaks of ``solve`` put first: least recompute, then the smallest degrees."""
+    model = _model(problem)
+    if model is None:
+        return None
+    order = post_tie_break(model)
+    if not isinstance(order, int) and order.high < LARGEST:
+        model.cp.minimize(order.expression())
+    return _found(model, enforced_rules(problem), first=False)
+
+
+def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
+    """Like :func:`any_layout`, with the decisions named in ``wanted`` as near to those values as can be, in octaves."""
+    model = _model(problem)
+    if model is None:
+        return None
+    parts: list[Any] = []
+    for name, value in wanted.items():
+        quantity = getattr(model.x, name)
+        rows = [(v, _distance(v, value)) for v in model.arithmetic.values_of(quantity)]
+        far = model.arithmetic.range(0, max(d for _, d in rows), f"distance[{name}]")
+        model.cp.add_allowed_assignments([quantity.expression(), far.expression()], rows)
+        parts.append(far.expression())
+    model.cp.minimize(sum(parts))
+    return _found(model, enforced_rules(problem), first=False)
+
+
+def least_memory(problem: Problem) -> Layout | None:
+    """The layout that keeps every enforced rule but the capacity of the GPU, and comes nearest to it."""
+    key = digest(encoded(problem))
+    if key not in _LEAST:
+        _LEAST[key] = _least_memory(problem)
+        if len(_LEAST) > MOST_REMEMBERED:
+            del _LEAST[next(iter(_LEAST))]
+    return _LEAST[key]
+
+
+def _least_memory(problem: Problem) -> Layout | None:
+    model = _Weighed(problem, interleaving=not may_do_without_interleaving(problem))
+    rules = enforced_rules(problem)
+    model.post(rules)
+    if not model.shapes or not model.held:
+        return None
+    model.cp.minimize(sum(held.expression() for held in model.held))
+    return _found(model, [rule for rule in rules if rule.id != "memory.capacity"], first=False)
+
+
+class _Weighed(Model):
+    """A model in which what stages hold is not bounded, but minimised."""
+
+    def __init__(self, problem: Problem, *, interleaving: bool) -> None:
+        super().__init__(problem, interleaving=interleaving)
+        self.held: list[Any] = []
+
+    def at_most_held(self, formulas: Any, bound: int) -> None:
+        held = [(stage, literal) for shape, literal in self.shapes for stage in shape.fullest]
+        quantities = [(quantity, literal) for stage, literal in held for quantity in formulas(stage)]
+        highest = max((q if isinstance(q, int) else q.high) for q, _ in quantities)
+        most = self.arithmetic.range(0, highest, "held")
+        for quantity, literal in quantities:
+            self.at_most(quantity, most, when=literal)
+        self.held.append(most)
+
+
+def _model(problem: Problem) -> Model | None:
+    """``None`` if no pipeline shape is left, or the numbers are beyond what the solver takes."""
+    try:
+        model = Model(problem, interleaving=not may_do_without_interleaving(problem))
+        model.post(enforced_rules(problem))
+    except BoundsError:
+        return None
+    return model if model.shapes else None
+
+
+def _found(model: Model, rules: tuple[Rule, ...] | list[Rule], *, first: bool = True) -> Layout | None:
+    solver = new_solver(LONGEST_SECONDS)
+    solver.parameters.max_deterministic_time = MOST_WORK
+    solver.parameters.stop_after_first_solution = first
+    if run(model.cp, solver) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        return None
+    layout = model.layout(solver.value)
+    broken = [rule.id for rule in rules if not rule.holds(model.problem, layout)]
+    if broken:
+        raise Disagreement(f"the solver's layout breaks {', '.join(broken)}: {layout}")
+    return layout
+
+
+def _distance(a: int, b: int) -> int:
+    return round(OCTAVE * abs(math.log2((a or 1) / (b or 1))))

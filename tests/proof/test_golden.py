@@ -1,0 +1,90 @@
+"""Recorded requests without a layout: what is printed, word for word, and what holds for each of them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from constraints.refutation.certificate import read_certificate, verify
+from constraints.registry import rule_named
+from constraints.rule import Stratum
+from tests.cli.running import run
+from tests.proof.record import GOLDEN, text_of
+from tests.proof.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[2]
+SLOW = {"deepseek_v3_96_ep64", "deepseek_v3_96", "kimi_k2_64", "idle_gpus_do_not_help", "batch_1000_on_96"}
+SLOW |= {"llama70b_12_request_file", "report_microbatches_fewer_than_stages"}
+
+each = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.heavy) if name in SLOW else name for name in SCENARIOS]
+)
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@each
+def test_it_prints_what_was_recorded(name: str) -> None:
+    assert text_of(name) == (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_every_recorded_text_is_of_a_scenario() -> None:
+    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(SCENARIOS)
+    assert len(SCENARIOS) >= 40
+
+
+@each
+def test_its_report_is_whole_and_its_certificate_stands(name: str) -> None:
+    outcome = run("solve", *SCENARIOS[name].split(), "--format", "json")
+    report = json.loads(outcome.out)
+    said = report["explanation"]
+    assert outcome.code == 1
+    assert report["status"] == "infeasible"
+    assert report["solver"]["proof"] == "exhaustive"
+    done = verify(read_certificate(outcome.out))
+    assert [list(rules) for rules in done.conflicts] == said["conflicts"]
+    assert done.ways_out == tuple(way["change"] for way in said["ways_out"])
+    assert said["ways_out"], "somebody is left without a way out"
+    assert len(said["ways_out"]) <= 6
+    assert all(
+        1 <= len([s for s in said["because"] if s["conflict"] == n + 1]) <= 7 for n in range(len(done.conflicts))
+    )
+
+
+@each
+def test_laws_and_framework_rules_are_never_given_up(name: str) -> None:
+    report = json.loads(run("solve", *SCENARIOS[name].split(), "--format", "json").out)
+    for way in report["explanation"]["ways_out"]:
+        for word in shlex.split(way["change"]):
+            rule = rule_named(word)
+            assert rule is None or rule.stratum is Stratum.ADVICE
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_each_way_out_leads_out_when_it_is_typed(name: str) -> None:
+    asked = SCENARIOS[name].split()
+    report = json.loads(run("solve", *asked, "--format", "json").out)
+    for way in report["explanation"]["ways_out"]:
+        outcome = run("solve", *edited(asked, way["edits"]))
+        assert outcome.code == 0, (way["change"], outcome.out, outcome.err)
+
+
+def edited(words: list[str], edits: list[dict[str, str | None]]) -> list[str]:
+    """The command line with the words of each edit instead of those it replaces; flags go before a request file."""
+    words = list(words)
+    for edit in edits:
+        old, new = shlex.split(edit["instead_of"] or ""), shlex.split(edit["type"] or "")
+        for at in range(len(words) - len(old) + 1):
+            if old and words[at : at + len(old)] == old:
+                del words[at : at + len(old)]
+                break
+        words += new
+    return words

@@ -1,0 +1,73 @@
+"""A report put to the test again: the named rules alone leave nothing, without any one of them something is left.
+
+Held against brute force, which knows neither the solver nor the trees.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from constraints.problem import Problem
+from constraints.refutation.certificate import verify
+from constraints.registry import enforced_rules
+from solver.refutation import Refutation, refutation_of
+from tests import enumeration
+from tests.proof.problems import for_infeasible
+
+
+def replayed(problem: Problem) -> Refutation:
+    assert next(enumeration.legal(problem), None) is None, "brute force finds a layout"
+    refutation = refutation_of(problem)
+    assert refutation.explained
+    candidates = list(enumeration.candidates(problem)) if problem.gpus <= 8 else []
+    for explained in refutation.explained:
+        rules = sorted(explained.minimal.rules, key=lambda rule: rule.id.startswith("memory"))
+        assert not any(all(rule.holds(problem, layout) for rule in rules) for layout in candidates)
+        for spared in rules:
+            witness = explained.minimal.witnesses[spared.id]
+            assert [rule.id for rule in rules if not rule.holds(problem, witness)] == [spared.id]
+    for way in refutation.ways.ways:
+        changed = way.changed.problem
+        assert all(rule.holds(changed, way.layout) for rule in enforced_rules(changed)), way.text
+    if refutation.certificate is not None:
+        verify(refutation.certificate)
+    return refutation
+
+
+def replay(examples: int, at_least: int) -> None:
+    proofs: list[str] = []
+    for_infeasible(examples, lambda p: proofs.append(replayed(p).proof), most_gpus=8, at_least=at_least)
+    assert proofs.count("exhaustive") >= 0.9 * len(proofs), proofs
+
+
+def test_replay_of_random_requests() -> None:
+    replay(16, 6)
+
+
+@pytest.mark.heavy
+def test_replay_of_hundreds_of_random_requests() -> None:
+    replay(340, 200)
+
+
+def test_the_same_request_gets_the_same_report() -> None:
+    def twice(problem: Problem) -> None:
+        assert refutation_of(problem).to_mapping() == refutation_of(problem).to_mapping()
+
+    for_infeasible(12, twice, most_gpus=8, at_least=2)
+
+
+def test_no_false_blame() -> None:
+    """Every value that is cited has its origin; every word that is blamed is one of the request's."""
+
+    def blamed(problem: Problem) -> None:
+        refutation = refutation_of(problem)
+        for explained in refutation.explained:
+            for step in explained.steps:
+                assert set(step.values) <= set(step.origins)
+                assert all(str(step.origins[name]) for name in step.values), step
+        for word in refutation.blamed:
+            assert str(word.origin)
+        guilty = {rule.id for explained in refutation.explained for rule in explained.minimal.rules}
+        assert len(refutation.innocent) <= sum(pin.id not in guilty for pin in problem.pins)
+
+    for_infeasible(12, blamed, most_gpus=8, at_least=2)
