@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from constraints.layout import Layout
@@ -316,8 +317,10 @@ def _shorter_sequence(start: Changed) -> Changed | None:
 
 
 def _fewer_gpus(start: Changed) -> Changed | None:
-    """The most of the GPUs that can be used, the others idle."""
-    counts = range(start.problem.gpus - 1, 0, -1)
+    """The most of the GPUs that can be used, the others idle: down to a node fewer one by one, then whole nodes."""
+    gpus, node = start.problem.gpus, start.problem.gpus_per_node
+    near = max(0, gpus - node)
+    counts = chain(range(gpus - 1, near, -1), range(near // node * node, 0, -node))
     return _first((start.idle(count) for count in counts), MOST_TRIES["fewer"])
 
 
