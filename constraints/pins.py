@@ -12,6 +12,7 @@ from constraints.rule import Builder, Noticed, Rule, Stratum
 __all__ = ["Limit", "Pin", "PinRecompute"]
 
 _COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+_SIDES = {"<=": "max", ">=": "min", "<": "below", ">": "above"}
 
 
 class _Word(Rule):
@@ -60,9 +61,7 @@ class Limit(_Word):
 
     def __init__(self, name: str, decision: str, comparison: str, value: int, origin: Origin) -> None:
         super().__init__(name, decision, f"{name}{comparison}{value}", origin)
-        self.id = (
-            f"limit.{name}-{'max' if '<' in comparison else 'min'}-{value}"  # beside a pin, and beside one another
-        )
+        self.id = f"limit.{name}-{_SIDES[comparison]}-{value}"  # beside a pin, and beside one another
         self.comparison, self.value = comparison, value
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

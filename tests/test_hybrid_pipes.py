@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from constraints.memory.budget import memory_report
-from solver.explain import conflict
+from solver.conflicts import conflicts_of
 from solver.search import best_layouts
 from tests import enumeration
 from tests.rules.builders import hybrid, problem
@@ -28,4 +28,4 @@ def test_uneven_segments_are_solved_for(pattern: str) -> None:
 def test_segments_that_do_not_divide_the_gpus_are_blamed_with_the_mesh(pattern: str, gpus: int) -> None:
     asked = problem(hybrid(pattern), gpus=gpus, seq_length=4096, global_batch_size=16 * gpus)
     assert best_layouts(asked).status == "infeasible"
-    assert {rule.id for rule in conflict(asked)} == {"mesh.world-dense", "hybrid.pipes-used"}
+    assert set(conflicts_of(asked).conflicts[0].ids) == {"mesh.world-dense", "hybrid.pipes-used"}

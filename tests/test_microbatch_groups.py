@@ -8,7 +8,7 @@ import pytest
 
 from constraints.pins import Pin
 from constraints.problem import Origin, Problem
-from solver.explain import conflict
+from solver.conflicts import conflicts_of
 from solver.search import best_layouts
 from tests import enumeration
 from tests.rules.builders import model, problem
@@ -36,5 +36,5 @@ def test_the_solver_finds_what_the_schedule_takes(batch: int, group: int | None)
 
 @pytest.mark.parametrize(("batch", "switches"), [(2, {}), (6, {}), (9, {GROUP: 6}), (8, {GROUP: 2})])
 def test_the_schedule_is_blamed_with_the_words_that_force_it(batch: int, switches: dict[str, Any]) -> None:
-    blamed = {rule.id for rule in conflict(interleaved_on_four_ranks(batch, **switches))}
+    blamed = set(conflicts_of(interleaved_on_four_ranks(batch, **switches)).conflicts[0].ids)
     assert blamed == {"pipeline.vpp-microbatches", "pin.pp", "pin.vpp"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cli.text.bars import memory_bars
@@ -9,7 +11,9 @@ from cli.text.page import Page
 from cli.text.time import neighbour_entries, seconds, time_entries
 from constraints.problem import TARGET_TOKENS, Problem
 from solver.answer import Answer
-from solver.report import Report
+
+if TYPE_CHECKING:  # it imports ortools, and this module also serves ``check``
+    from solver.report import Report
 
 __all__ = ["one_line", "solved_text"]
 

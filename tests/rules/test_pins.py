@@ -32,8 +32,8 @@ CASES: list[Case] = [
     ("edp=8", {"ep": 8}, {}, "you asked for edp=8, the layout has 64"),
     ("mbs=2", {"micro_batch_size": 2}, {}, "you asked for mbs=2, the layout has 1"),
     ("m=8", {"num_microbatches": 8}, {"num_microbatches": 4}, "you asked for m=8, the layout has 4"),
-    ("sp=true", {"tp": 2, "sequence_parallel": True}, {"tp": 2}, "you asked for sp=True, the layout has False"),
-    ("sp=false", {"tp": 2}, {"tp": 2, "sequence_parallel": True}, "you asked for sp=False, the layout has True"),
+    ("sp=true", {"tp": 2, "sequence_parallel": True}, {"tp": 2}, "you asked for sp=true, the layout has false"),
+    ("sp=false", {"tp": 2}, {"tp": 2, "sequence_parallel": True}, "you asked for sp=false, the layout has true"),
     (
         "recompute=none",
         {},
@@ -86,7 +86,7 @@ def test_a_word_is_the_users_and_says_where_it_was_typed(word: str) -> None:
     assert rule.stratum is Stratum.PIN
     assert rule.noticed is Noticed.NEVER
     assert rule.source is None
-    assert rule.id.startswith("pin.")
+    assert rule.id.startswith("limit." if isinstance(rule, Limit) else "pin.")
     assert rule.statement.startswith("You asked for ")
     assert str(getattr(rule, "origin", "")).endswith(f" {word}")
 
@@ -94,5 +94,5 @@ def test_a_word_is_the_users_and_says_where_it_was_typed(word: str) -> None:
 def test_several_words_are_several_rules_with_their_own_ids() -> None:
     request = Request(model="llama-3.2-1b", gpus=8, gpu="h100", pin=("tp=4", "pp=2"), limit=("dp<=4",))
     rules = resolve(request).pins
-    assert [rule.id for rule in rules] == ["pin.tp", "pin.pp", "pin.dp"]
+    assert [rule.id for rule in rules] == ["pin.tp", "pin.pp", "limit.dp-max-4"]
     assert [type(rule) for rule in rules] == [Pin, Pin, Limit]
