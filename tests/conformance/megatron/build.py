@@ -1,0 +1,153 @@
+"""The first pipeline chunk of the model, built by Bridge's own provider with Transformer Engine's modules, without storage.
+
+Layers of one kind are alike: of each kind in the whole model one is built, wherever it stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+__all__ = ["first_chunk"]
+
+
+def first_chunk(provider: Any) -> Any:
+    """The model of pipeline rank 0, virtual stage 0. Raises what building it raises."""
+    import torch
+    from megatron.core.process_groups_config import ProcessGroupCollection
+
+    provider._pg_collection = ProcessGroupCollection.use_mpu_process_groups()
+    _choose_spec(provider)
+    stage = 0 if provider.virtual_pipeline_model_parallel_size else None
+    # set up only where a GPU is: random numbers are not drawn, rotary tables not cut, kernels not fused
+    provider.perform_initialization = False
+    provider.init_model_with_meta_device = True
+    with _without_random_state(), _without_scales(), _one_layer_a_kind(provider), _whole_rotary_tables(), torch.device("meta"):
+        return provider.provide(pre_process=True, post_process=False, vp_stage=stage)
+
+
+def _choose_spec(provider: Any) -> None:
+    """The layer spec that Bridge's model families set: per-layer for experts and latents, the default for the others."""
+    from megatron.core.models.gpt import gpt_layer_specs
+
+    if not hasattr(provider, "transformer_layer_spec"):
+        return
+    if getattr(provider, "experimental_attention_variant", None):
+        from megatron.core.models.gpt import experimental_attention_variant_module_specs as variants
+
+        provider.transformer_layer_spec = variants.get_transformer_block_with_experimental_attention_variant_spec
+    elif provider.num_moe_experts or getattr(provider, "multi_latent_attention", False):
+        provider.transformer_layer_spec = partial(
+            gpt_layer_specs.get_gpt_decoder_block_spec, use_transformer_engine=True
+        )
+
+
+@contextlib.contextmanager
+def _one_layer_a_kind(provider: Any) -> Iterator[None]:
+    if hasattr(provider, "hybrid_override_pattern"):
+        with _one_symbol_each(provider):
+            yield
+        return
+    from megatron.core.models.gpt import gpt_layer_specs
+    from megatron.core.transformer import transformer_block
+
+    original = transformer_block._get_block_submodules
+
+    def thinned(config: Any, spec: Any, *args: Any, **given: Any) -> Any:
+        submodules = original(config, spec, *args, **given)
+        if hasattr(spec, "layer_specs"):
+            every = gpt_layer_specs.get_gpt_decoder_layer_specs(
+                config, True, config.normalization, **_optional(gpt_layer_specs.get_gpt_decoder_layer_specs, config)
+            ) if not getattr(config, "experimental_attention_variant", None) else submodules.layer_specs
+        else:
+            every = [spec]
+        kinds = {id(getattr(layer.submodules, "mlp", layer)): layer for layer in every}
+        layers = list({str(layer): layer for layer in kinds.values()}.values())
+        return transformer_block.TransformerBlockSubmodules(layer_specs=layers, layer_norm=submodules.layer_norm)
+
+    with patch.object(transformer_block, "_get_block_submodules", thinned):
+        yield
+
+
+def _optional(function: Any, config: Any) -> dict[str, Any]:
+    from inspect import signature
+
+    return {"qk_l2_norm": config.qk_l2_norm} if "qk_l2_norm" in signature(function).parameters else {}
+
+
+@contextlib.contextmanager
+def _one_symbol_each(provider: Any) -> Iterator[None]:
+    try:
+        from megatron.core.models.hybrid.hybrid_block import HybridStack as stack
+    except ImportError:
+        from megatron.core.ssm.mamba_block import MambaStack as stack
+
+    original = stack.__init__
+    pattern = getattr(provider, "hybrid_layer_pattern", None) or provider.hybrid_override_pattern or ""
+    symbols = list(dict.fromkeys(symbol for symbol in pattern.split("/")[0] if symbol != "|"))
+
+    def thinned(self: Any, *args: Any, **given: Any) -> None:
+        if given.get("layer_type_list") is not None:
+            given["layer_type_list"] = symbols
+        original(self, *args, **given)
+
+    with patch.object(stack, "__init__", thinned):
+        yield
+
+
+@contextlib.contextmanager
+def _whole_rotary_tables() -> Iterator[None]:
+    """Rotary tables move themselves to the GPU under context parallelism; no rule lives there."""
+    from megatron.core.models.common.embeddings import rotary_pos_embedding, yarn_rotary_pos_embedding
+
+    with contextlib.ExitStack() as stack:
+        for module in (rotary_pos_embedding, yarn_rotary_pos_embedding):
+            if hasattr(module, "get_pos_emb_on_this_cp_rank"):
+                keep = lambda table, *args, **given: table  # noqa: E731
+                stack.enter_context(patch.object(module, "get_pos_emb_on_this_cp_rank", keep))
+        yield
+
+
+@contextlib.contextmanager
+def _without_scales() -> Iterator[None]:
+    """The scales of fp8 and fp4 weights, which are made on the GPU whatever the default device."""
+    from importlib import import_module
+
+    with contextlib.ExitStack() as stack:
+        for name in ("transformer.transformer_block", "models.hybrid.hybrid_block", "ssm.mamba_block"):
+            with contextlib.suppress(ImportError):
+                module = import_module(f"megatron.core.{name}")
+                for context in ("get_fp8_context", "get_fp4_context"):
+                    if hasattr(module, context):
+                        nothing = lambda *args, **given: contextlib.nullcontext()  # noqa: E731
+                        stack.enter_context(patch.object(module, context, nothing))
+        yield
+
+
+@contextlib.contextmanager
+def _without_random_state() -> Iterator[None]:
+    """Random states of GPUs that are not there."""
+    from megatron.core.tensor_parallel import layers
+    from megatron.core.tensor_parallel import random as states
+
+    class Tracker:
+        def fork(self, *args: Any, **given: Any) -> Any:
+            return contextlib.nullcontext()
+
+        def is_initialized(self) -> bool:
+            return True
+
+        def add(self, *args: Any) -> None:
+            pass
+
+        get_states = set_states = add
+
+    tracker = Tracker()
+    with contextlib.ExitStack() as stack:
+        for module in (layers, states):
+            if hasattr(module, "get_cuda_rng_tracker"):
+                stack.enter_context(patch.object(module, "get_cuda_rng_tracker", lambda *args, **given: tracker))
+        yield
