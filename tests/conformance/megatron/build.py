@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import partial
+from inspect import signature
 from typing import Any
 from unittest.mock import patch
 
@@ -25,7 +26,13 @@ def first_chunk(provider: Any) -> Any:
     # set up only where a GPU is: random numbers are not drawn, rotary tables not cut, kernels not fused
     provider.perform_initialization = False
     provider.init_model_with_meta_device = True
-    with _without_random_state(), _without_scales(), _one_layer_a_kind(provider), _whole_rotary_tables(), torch.device("meta"):
+    with (
+        _without_random_state(),
+        _without_scales(),
+        _one_layer_a_kind(provider),
+        _whole_rotary_tables(),
+        torch.device("meta"),
+    ):
         return provider.provide(pre_process=True, post_process=False, vp_stage=stage)
 
 
@@ -51,31 +58,42 @@ def _one_layer_a_kind(provider: Any) -> Iterator[None]:
         with _one_symbol_each(provider):
             yield
         return
-    from megatron.core.models.gpt import gpt_layer_specs
     from megatron.core.transformer import transformer_block
 
     original = transformer_block._get_block_submodules
 
     def thinned(config: Any, spec: Any, *args: Any, **given: Any) -> Any:
         submodules = original(config, spec, *args, **given)
-        if hasattr(spec, "layer_specs"):
-            every = gpt_layer_specs.get_gpt_decoder_layer_specs(
-                config, True, config.normalization, **_optional(gpt_layer_specs.get_gpt_decoder_layer_specs, config)
-            ) if not getattr(config, "experimental_attention_variant", None) else submodules.layer_specs
-        else:
-            every = [spec]
-        kinds = {id(getattr(layer.submodules, "mlp", layer)): layer for layer in every}
-        layers = list({str(layer): layer for layer in kinds.values()}.values())
+        every = _every_layer(config) if hasattr(spec, "layer_specs") else [spec]
+        layers = every if _differ_by_place(provider) else list({str(layer): layer for layer in every}.values())
         return transformer_block.TransformerBlockSubmodules(layer_specs=layers, layer_norm=submodules.layer_norm)
 
     with patch.object(transformer_block, "_get_block_submodules", thinned):
         yield
 
 
-def _optional(function: Any, config: Any) -> dict[str, Any]:
-    from inspect import signature
+def _differ_by_place(provider: Any) -> bool:
+    """True if layers of one kind exchange differently under context parallelism: then all are built."""
+    return isinstance(getattr(provider, "cp_comm_type", None), list) and provider.context_parallel_size > 1
 
-    return {"qk_l2_norm": config.qk_l2_norm} if "qk_l2_norm" in signature(function).parameters else {}
+
+def _every_layer(config: Any) -> list[Any]:
+    """The specs of all layers of the model, whatever rank builds them."""
+    from megatron.core.models.gpt import gpt_layer_specs
+
+    if getattr(config, "experimental_attention_variant", None):
+        from megatron.core.models.gpt import experimental_attention_variant_module_specs as variants
+
+        make = getattr(
+            variants,
+            "get_transformer_layer_with_experimental_attention_variant_spec",
+            variants.get_transformer_block_with_experimental_attention_variant_spec,
+        )
+        made = make(config)
+        return list(getattr(made, "layer_specs", made))
+    make = gpt_layer_specs.get_gpt_decoder_layer_specs
+    more = {"qk_l2_norm": config.qk_l2_norm} if "qk_l2_norm" in signature(make).parameters else {}
+    return list(make(config, True, config.normalization, **more))
 
 
 @contextlib.contextmanager
@@ -87,11 +105,13 @@ def _one_symbol_each(provider: Any) -> Iterator[None]:
 
     original = stack.__init__
     pattern = getattr(provider, "hybrid_layer_pattern", None) or provider.hybrid_override_pattern or ""
-    symbols = list(dict.fromkeys(symbol for symbol in pattern.split("/")[0] if symbol != "|"))
+    symbols = [symbol for symbol in pattern.split("/")[0] if symbol != "|"]
+    if not _differ_by_place(provider):
+        symbols = list(dict.fromkeys(symbols))
 
     def thinned(self: Any, *args: Any, **given: Any) -> None:
-        if given.get("layer_type_list") is not None:
-            given["layer_type_list"] = symbols
+        if given.get("layer_type_list") is not None and not given.get("is_mtp_layer"):
+            given |= {"layer_type_list": symbols, "pp_layer_offset": 0}
         original(self, *args, **given)
 
     with patch.object(stack, "__init__", thinned):
@@ -129,25 +149,15 @@ def _without_scales() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_random_state() -> Iterator[None]:
-    """Random states of GPUs that are not there."""
-    from megatron.core.tensor_parallel import layers
-    from megatron.core.tensor_parallel import random as states
+    """Random states of GPUs that are not there, and the kernel that adds to gradients in place."""
+    from megatron.core.extensions.transformer_engine import TECudaRNGStatesTracker
+    from megatron.core.tensor_parallel import layers, random
 
-    class Tracker:
-        def fork(self, *args: Any, **given: Any) -> Any:
-            return contextlib.nullcontext()
-
-        def is_initialized(self) -> bool:
-            return True
-
-        def add(self, *args: Any) -> None:
-            pass
-
-        get_states = set_states = add
-
-    tracker = Tracker()
     with contextlib.ExitStack() as stack:
-        for module in (layers, states):
-            if hasattr(module, "get_cuda_rng_tracker"):
-                stack.enter_context(patch.object(module, "get_cuda_rng_tracker", lambda *args, **given: tracker))
+        for tracker in (random.CudaRNGStatesTracker, *TECudaRNGStatesTracker.__mro__[:2]):
+            if hasattr(tracker, "fork"):
+                nothing = lambda self, *args, **given: contextlib.nullcontext()  # noqa: E731
+                stack.enter_context(patch.object(tracker, "fork", nothing))
+        stack.enter_context(patch.object(random, "_get_cuda_rng_state", lambda *args, **given: None))
+        stack.enter_context(patch.object(layers, "_grad_accum_fusion_available", True))
         yield

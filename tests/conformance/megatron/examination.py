@@ -18,6 +18,9 @@ __all__ = ["Verdict", "examine"]
 
 CONFIG, GROUPS, BATCH, SPLIT, BUILD, STEP = "config", "groups", "batch", "split", "build", "step"
 
+ATTENTION_CHOICES = ("NVTE_FLASH_ATTN", "NVTE_FUSED_ATTN", "NVTE_UNFUSED_ATTN")
+"""Variables by which Megatron tells Transformer Engine which attention to use."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -37,6 +40,8 @@ class Verdict:
 def examine(job: Job, overrides: list[str] | None = None) -> Verdict:
     """Megatron's verdict on ``job``. Raises :class:`NotDrivable` where it cannot be asked."""
     os.environ |= {"WORLD_SIZE": str(job.gpus), "RANK": "0", "LOCAL_RANK": "0", "CUDA_DEVICE_MAX_CONNECTIONS": "8"}
+    for name in ATTENTION_CHOICES:
+        os.environ.pop(name, None)  # what the model before this one chose
     run = _Examination(job, overrides)
     with on_gpu(job.gpu):
         for stage, steps in run.plan():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from inspect import signature
 from typing import Any
@@ -13,7 +14,7 @@ __all__ = ["attend", "route", "schedule", "slice_batch"]
 
 
 def slice_batch(model: Any, seq_length: int) -> None:
-    """Cut a batch over context ranks, then its activations over tensor ranks, on real (small) tensors."""
+    """Cut a batch over context ranks, then its activations over tensor ranks."""
     import torch
     from megatron.core import parallel_state
     from megatron.core.tensor_parallel import mappings
@@ -21,21 +22,12 @@ def slice_batch(model: Any, seq_length: int) -> None:
 
     length = seq_length
     if model.context_parallel_size > 1:
-        on_cpu = types.SimpleNamespace(tensor=torch.tensor)
-
-        def tensor(*args: Any, **given: Any) -> Any:
-            return on_cpu.tensor(*args, **{k: v for k, v in given.items() if k not in ("device", "pin_memory")})
-
         more = {"is_hybrid_cp": False} if "is_hybrid_cp" in signature(get_batch_on_this_cp_rank).parameters else {}
-        with (
-            patch.object(torch, "tensor", tensor),
-            patch.object(torch.Tensor, "cuda", lambda self, *args, **given: self),
-        ):
-            batch = get_batch_on_this_cp_rank(
-                {"tokens": torch.zeros(1, length, dtype=torch.int8)},
-                cp_group=parallel_state.get_context_parallel_group(),
-                **more,
-            )
+        batch = get_batch_on_this_cp_rank(
+            {"tokens": torch.zeros(1, length, dtype=torch.int8)},
+            cp_group=parallel_state.get_context_parallel_group(),
+            **more,
+        )
         length = batch["tokens"].shape[1]
     if model.sequence_parallel and model.tensor_model_parallel_size > 1:
         mappings._split_along_first_dim(torch.zeros(length, 1, 1), parallel_state.get_tensor_model_parallel_group())
@@ -62,13 +54,7 @@ def schedule(model: Any, microbatches: int, micro_batch_size: int) -> None:
         pos_embd=None,
         dp_cp=parallel_state.get_data_parallel_group(with_context_parallel=True),
     )
-    real = torch.zeros
-
-    def zeros(*args: Any, **given: Any) -> Any:
-        return real(*args, **{k: v for k, v in given.items() if k != "device"})
-
     with (
-        patch.object(torch, "zeros", zeros),
         patch.object(schedules, "get_model_type", lambda chunk: None),
         patch.object(schedules, "get_model_config", lambda chunk: model),
         stopping_at(schedules, "get_pp_rank_microbatches"),
@@ -169,7 +155,7 @@ def _reached(name: str) -> Any:
 
 
 def _until_exchange(name: str) -> Any:
-    """Run the function's own forward up to the first exchange of heads."""
+    """Run the function's own forward up to the first exchange of heads, which has dealt queries and keys by then."""
 
     def run(*args: Any) -> None:
         from transformer_engine.pytorch.attention.dot_product_attention import context_parallel
@@ -179,9 +165,13 @@ def _until_exchange(name: str) -> Any:
 
         import torch
 
-        names = ("flash_attn_a2a_communicate", "get_seq_chunk_ids_for_reordering_before_attn")
-        stops = [patch.object(context_parallel, n, reached) for n in names if hasattr(context_parallel, n)]
-        stops.append(patch.object(torch.cuda, "current_stream", reached))
+        sent = types.SimpleNamespace(wait=lambda: None)
+        stops = [
+            patch.object(torch.distributed, "all_to_all_single", lambda *inner, **given: sent),
+            patch.object(context_parallel, "reorder_seq_chunks_for_a2a_before_attn", reached),
+            patch.object(torch.cuda, "stream", lambda stream: contextlib.nullcontext()),
+            patch.object(torch.cuda, "current_stream", reached),
+        ]
         for each in stops:
             each.start()
         try:

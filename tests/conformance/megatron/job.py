@@ -27,6 +27,9 @@ PRECISIONS = {
     "fp8_mx": "bf16_with_mxfp8_mixed",
 }
 
+OLDER_NAMES = {"cuda_graph_modules": "cuda_graph_scope"}
+"""What a field was called before."""
+
 CONTAINERS = ("model", "train", "ddp", "dist", "optimizer", "dataset", "rerun_state_machine", "rng")
 
 
@@ -102,9 +105,14 @@ def _set(container: Any, path: str, value: Any) -> None:
         owner = container.comm_overlap
     elif section in CONTAINERS:
         owner = getattr(container, section)
+    elif section == "mixed_precision" and name:
+        from megatron.bridge.training.mixed_precision import get_mixed_precision_config
+
+        owner = container.mixed_precision = get_mixed_precision_config(container.mixed_precision)
     else:
         setattr(container, path, value)
         return
+    name = name if hasattr(owner, name) else OLDER_NAMES.get(name, name)
     if not hasattr(owner, name):
         raise UnknownField(f"{path}: {type(owner).__name__} has no such field")
     setattr(owner, name, value)
@@ -120,8 +128,9 @@ def _provider(job: Job) -> Any:
     make = _provider_class(job)
     given: dict[str, Any] = {"should_pad_vocab": True, "share_embeddings_and_output_weights": False}
     given |= {"add_bias_linear": False, "normalization": "RMSNorm", "seq_length": job.seq_length}
-    if model.get("num_moe_experts"):
-        given["moe_grouped_gemm"] = True
+    given["gradient_accumulation_fusion"] = True  # Bridge looks whether its kernel is installed
+    if model.get("num_moe_experts"):  # as every family of Bridge sets them
+        given |= {"moe_grouped_gemm": True, "moe_token_dispatcher_type": "alltoall"}
     known = {f.name for f in fields(make)}
     for name, value in model.items():
         if name in CATALOG_ONLY or value is None:
@@ -134,7 +143,7 @@ def _provider(job: Job) -> Any:
     if given.get("gated_linear_unit"):
         given.setdefault("activation_func", torch.nn.functional.silu)
     if is_latent(model):
-        given["rope_type"] = model.get("rope_type") or "rope"
+        given |= {"multi_latent_attention": True, "rope_type": model.get("rope_type") or "rope"}
     if not model.get("hybrid_override_pattern"):
         given["position_embedding_type"] = "rope"
     return make(**given, bf16=True, params_dtype=torch.bfloat16)

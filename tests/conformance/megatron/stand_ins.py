@@ -83,6 +83,7 @@ def _stand_in(name: str) -> Any:
 
         if isinstance(self, torch.nn.Module):
             torch.nn.Module.__init__(self)
+            self.weight = torch.nn.Parameter(torch.empty(1, device="meta"))
 
     import torch
 
@@ -130,7 +131,7 @@ def install(sources: Sequence[Path] = ()) -> dict[str, str]:
     """Make Megatron importable; ``sources`` are checkouts that go before installed packages. Returns versions."""
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "NVTE_PROJECT_BUILDING": "1", "NVTE_FRAMEWORK": "none"}
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "NVTE_PROJECT_BUILDING": "1", "TORCHDYNAMO_DISABLE": "1"}
     sys.path[:0] = [str(source) for source in sources]
     if sys.version_info < (3, 12):  # all that the current wheels want of 3.12
         import typing_extensions
@@ -205,7 +206,25 @@ def on_gpu(gpu: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for attribute, fake in fakes.items():
             stack.enter_context(_replaced(torch.cuda, attribute, fake))
+        stack.enter_context(_replaced(torch.Tensor, "cuda", lambda tensor, *args, **given: tensor))
+        stack.enter_context(_elsewhere())
         yield
+
+
+def _elsewhere() -> Any:
+    """A mode in which tensors that are made on the GPU are made without storage."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class Elsewhere(TorchFunctionMode):
+        def __torch_function__(self, function: Any, kinds: Any, args: Any = (), given: Any = None) -> Any:
+            given = dict(given or {})
+            if "cuda" in str(given.get("device", "")):
+                given["device"] = torch.device("meta")
+            given.pop("pin_memory", None)
+            return function(*args, **given)
+
+    return Elsewhere()
 
 
 @contextlib.contextmanager
