@@ -69,7 +69,8 @@ def main(args: list[str] | None = None) -> None:
         try:
             code = _run(args)
         finally:
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed by whoever started us
+                sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, less) has gone: nothing is left to say
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:

@@ -44,8 +44,23 @@ _OPTIONS = (
     click.option(
         "--optimizer",
         metavar="O",
-        help="distributed (default) or plain.",
-        shell_complete=words_of("solver.resolution", "OPTIMIZERS"),
+        help="distributed (default), precision-aware or plain.",
+        shell_complete=words_of("solver.memory_options", "OPTIMIZERS"),
+    ),
+    click.option(
+        "--grad-dtype",
+        metavar="T",
+        help="Gradients in fp32 (default) or bf16.",
+        shell_complete=words_of("solver.memory_options", "GRADIENT_TYPES"),
+    ),
+    click.option("--fsdp", is_flag=True, default=None, help="Megatron FSDP: parameters and gradients sharded too."),
+    click.option("--offload-optimizer", metavar="P%", help="Share of the optimizer's moments kept in host memory."),
+    click.option("--routing-imbalance", type=float, metavar="F", help="Busiest rank's expert rows over the mean (1)."),
+    click.option("--packed", is_flag=True, default=None, help="Fine-tuning on sequences packed beforehand."),
+    click.option(
+        "--expandable-segments/--no-expandable-segments",
+        default=None,
+        help="PyTorch's allocator grows segments (default): less fragmentation.",
     ),
     click.option(
         "--megatron",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,13 +36,15 @@ def writer(path: str | None) -> Iterator[Callable[[str], object]]:
     Raises :class:`~constraints.errors.RequestError` if the file cannot be written.
     """
     if path is None:
-        yield sys.stdout.write
+        yield sys.stdout.write if sys.stdout is not None else len
         return
     target = _target(path)
     if _is_device(target):
         with open(target, "w", encoding="utf-8") as device:
             yield device.write
         return
+    import tempfile  # random, hashlib and more: only a file needs them
+
     try:
         handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-__all__ = ["Arithmetic", "Integers", "Quantity", "ceil_div", "once"]
+__all__ = ["Arithmetic", "Integers", "Quantity", "Remembering", "ceil_div", "once"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,3 +94,16 @@ class Integers:
 
     def once(self, key: Hashable, make: Callable[[], R]) -> R:
         return make()
+
+
+class Remembering(Integers):
+    """Plain integers that build each formula once: for one problem and one layout, whose stages share most of theirs."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], R]) -> R:
+        if key not in self._made:
+            self._made[key] = make()
+        made: R = self._made[key]
+        return made

@@ -74,7 +74,7 @@ class NearTarget(Rule):
         return self._unit(layout) <= max(2 * problem.target_sequences, layout.dp)
 
     def _unit(self, layout: Layout) -> int:
-        return layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.vpp is not None else 1)
+        return layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.interleaved else 1)
 
     def post(self, model: Builder, problem: Problem) -> None:
         if problem.global_batch_size is None:

@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from constraints.problem import Origin
+if TYPE_CHECKING:
+    from constraints.problem import Origin
 
 __all__ = ["LayoutError", "MeshwrightError", "RequestError", "elsewhere"]
 

@@ -6,7 +6,12 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, mcore
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "schedule_takes"]
+
+
+def schedule_takes(pp: int, group: int, microbatches: int) -> bool:
+    """True if the interleaved schedule of ``pp`` ranks runs so many micro-batches, ``group`` at a time."""
+    return pp <= group <= microbatches and (microbatches % group == 0 or microbatches % group >= pp)
 
 
 class InterleavingNeedsPipeline(Rule):
@@ -44,8 +49,7 @@ class InterleavedMicroBatches(Rule):
     def holds(self, problem: Problem, layout: Layout) -> bool:
         if not layout.interleaved:
             return True
-        pp, group, count = layout.pp, layout.microbatch_group, layout.num_microbatches
-        return pp <= group <= count and (count % group == 0 or count % group >= pp)
+        return schedule_takes(layout.pp, layout.microbatch_group, layout.num_microbatches)
 
     def post(self, model: Builder, problem: Problem) -> None:
         x, when = model.x, model.interleaved

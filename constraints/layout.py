@@ -71,7 +71,9 @@ NO_RECOMPUTE = Recompute()
 
 @dataclass(frozen=True)
 class Settings:
-    """Megatron switches that decide legality but are not degrees. Defaults are Megatron Bridge's; ``None`` is "not set".
+    """Megatron switches that decide legality or memory but are not degrees. Defaults are Megatron Bridge's.
+
+    ``None`` is "not set".
 
     The solver takes them as given (default, or pinned by the user); ``check`` reads them from the layout.
     """
@@ -121,6 +123,20 @@ class Settings:
     fp8_param_gather: bool = False
     reuse_grad_buf_for_mxfp8_param_ag: bool = False
     dataset_seq_length: int | None = None
+    optimizer: str = "adam"
+    grad_reduce_in_fp32: bool = True
+    use_precision_aware_optimizer: bool = False
+    main_grads_dtype: str = "fp32"
+    main_params_dtype: str = "fp32"
+    exp_avg_dtype: str = "fp32"
+    exp_avg_sq_dtype: str = "fp32"
+    optimizer_cpu_offload: bool = False
+    optimizer_offload_fraction: float = 1.0
+    cross_entropy_loss_fusion: bool = True
+    cross_entropy_fusion_impl: str = "te"
+    attention_backend: str | None = None
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
     calculate_per_token_loss: bool = False
     average_in_collective: bool = False
     packed_sequences: str | None = None

@@ -62,6 +62,9 @@ class Problem:
     relaxed: frozenset[str] = frozenset()
     allow_idle: bool = False
     allow_borderline: bool = False
+    imbalance_percent: int = 100
+    expandable_segments: bool = True
+    transformer_engine: tuple[int, int] = (2, 20)
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def origin(self, name: str) -> Origin:

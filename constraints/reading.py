@@ -29,12 +29,11 @@ SWITCHES = tuple(f.name for f in fields(Settings))
 
 @dataclass(frozen=True)
 class Reading:
-    """A layout as understood: what was silently changed (as Bridge would), which words were given (by canonical name),
-    and where each decision came from (named as in :class:`~constraints.layout.Layout`)."""
+    """A layout as understood: what was silently changed (as Bridge would), and where each decision that was written down
+    came from (named as in :class:`~constraints.layout.Layout`)."""
 
     layout: Layout
     warnings: tuple[str, ...]
-    given: frozenset[str]
     origins: Mapping[str, Origin]
 
 
@@ -45,7 +44,11 @@ def read_layout(raw: Mapping[str, Any], problem: Problem, origins: Mapping[str, 
     of the request or the model may stand there if they agree with the problem. Raises
     :class:`~constraints.errors.LayoutError` naming the word.
 
-    >>> # read_layout({"tp": "8", "model.pipeline_model_parallel_size": 4}, problem).layout.dp
+    >>> from models_catalog.loader import load_gpu, load_model
+    >>> machine = {"gpus": 64, "gpus_per_node": 8, "nvlink_domain": 8, "budget_bytes": 79 << 30}
+    >>> problem = Problem(load_model("llama-3.1-8b"), load_gpu("h100"), seq_length=8192, **machine)
+    >>> read_layout({"tp": "8", "model.pipeline_model_parallel_size": 4}, problem).layout.dp
+    2
     """
     words = WordValues(raw, origins or {})
     return read_values(words, asked_words(raw, words.origins) if words.asks else Asked(), problem)
@@ -60,7 +63,7 @@ def read_values(words: WordValues, asked: Asked, problem: Problem) -> Reading:
         warnings.append(f"no layout decision, ignored: {', '.join(words.ignored[:6])}{more}")
     layout = _layout(words, problem, warnings)
     written = {ATTRIBUTES.get(name, name): words.origin(word) for name, word in words.words.items()}
-    return Reading(layout, tuple(warnings), frozenset(words.words), written)
+    return Reading(layout, tuple(warnings), written)
 
 
 def _agree(asked: Asked, problem: Problem) -> None:

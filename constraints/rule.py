@@ -7,7 +7,7 @@ test (``tests/test_rules.py``) holds for every rule: ``post`` admits exactly the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
@@ -150,13 +150,13 @@ class Builder(Protocol):
 
     @property
     def interleaved(self) -> Any:
-        """The condition "``vpp`` is set"."""
+        """The condition "``vpp`` is set and ``pp`` is above 1"."""
 
     def remainder(self, dividend: Quantity, divisor: Quantity) -> Quantity:
         """``dividend mod divisor``."""
 
-    def at_most_held(self, formula: Callable[[Any], Quantity], bound: int) -> None:
-        """``formula(stage) <= bound`` for each stage of the chosen pipeline shape; the formula grows with what it holds."""
+    def at_most_held(self, formulas: Callable[[Any], Iterable[Quantity]], bound: int) -> None:
+        """``formulas(stage)``, which grow with what it holds, are at most ``bound`` on each stage of the chosen shape."""
 
 
 class Rule:

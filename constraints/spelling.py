@@ -33,6 +33,7 @@ class Spelling:
     unflag: str = ""
     also: tuple[str, ...] = ()
     least: int = 1
+    most: int = LARGEST
 
     @property
     def path(self) -> str:
@@ -109,6 +110,15 @@ _SECTIONS = {
     "average_in_collective": "ddp",
     "fp8_param_gather": "ddp",
     "reuse_grad_buf_for_mxfp8_param_ag": "ddp",
+    "grad_reduce_in_fp32": "ddp",
+    "optimizer": "optimizer",
+    "use_precision_aware_optimizer": "optimizer",
+    "main_grads_dtype": "optimizer",
+    "main_params_dtype": "optimizer",
+    "exp_avg_dtype": "optimizer",
+    "exp_avg_sq_dtype": "optimizer",
+    "optimizer_cpu_offload": "optimizer",
+    "optimizer_offload_fraction": "optimizer",
     "use_tp_pp_dp_mapping": "dist",
     "use_torch_fsdp2": "dist",
     "overlap_param_gather_with_optimizer_step": "optimizer",
@@ -129,6 +139,16 @@ _KINDS = {
     "moe_expert_capacity_factor": "float",
     "cuda_graph_impl": "str",
     "cuda_graph_modules": "strs",
+    "optimizer": "str",
+    "main_grads_dtype": "dtype",
+    "main_params_dtype": "dtype",
+    "exp_avg_dtype": "dtype",
+    "exp_avg_sq_dtype": "dtype",
+    "optimizer_offload_fraction": "float",
+    "cross_entropy_fusion_impl": "str",
+    "attention_backend": "str",
+    "hidden_dropout": "float",
+    "attention_dropout": "float",
     "microbatch_group_size_per_vp_stage": "int",
     "dataset_seq_length": "int",
     "packed_sequences": "str",
@@ -148,6 +168,7 @@ _FLAGS = {
     "average_in_collective": "--ddp-average-in-collective",
     "use_megatron_fsdp_v2": "--megatron-fsdp-version",
     # on by default, so there are only flags that clear them
+    "grad_reduce_in_fp32": "",
     "overlap_p2p_comm": "",
     "gradient_accumulation_fusion": "",
     "check_for_nan_in_loss": "",
@@ -159,10 +180,14 @@ _FLAGS = {
     "packed_sequences": "",
 }
 _UNFLAGS = {
+    "grad_reduce_in_fp32": "--grad-reduce-in-bf16",
     "overlap_p2p_comm": "--no-overlap-p2p-communication",
     "gradient_accumulation_fusion": "--no-gradient-accumulation-fusion",
     "check_for_nan_in_loss": "--no-check-for-nan-in-loss-and-grad",
 }
+_MOST = {"microbatch_group_size_per_vp_stage": 4096}
+"""Sizes that a replay of the schedule is as long as."""
+
 SHARED_SECTIONS = ("model", "ddp", "comm_overlap", "dist", "optimizer", "mixed_precision")
 """Bridge lets one switch be set through several of its containers and copies it to the others."""
 
@@ -179,6 +204,7 @@ def _of_setting(name: str, default: Any) -> Spelling:
         _UNFLAGS.get(name, ""),
         _ALSO.get(name, ()),
         0 if name.startswith(("num_layers_at", "cpu_offloading", "wgrad")) else 1,
+        _MOST.get(name, LARGEST),
     )
 
 

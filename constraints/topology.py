@@ -59,11 +59,11 @@ def fewest_together(stride: int, size: int, gpus: int, domain: int) -> int:
 
 
 def _offsets_at_cuts(start: int, stride: int, block: int, domain: int) -> set[int]:
-    """Offsets inside the stride at which a group's share of a domain can change: at each cut, and just before it."""
-    offsets = {0, stride - 1}
+    """Offsets inside the stride of the groups with the smallest shares: a member right on a cut leaves least before it."""
+    offsets = {0}
     cut = (start // domain + 1) * domain
-    while cut < start + block and len(offsets) < 2 * stride:
-        offsets |= {(cut - start) % stride, (cut - start - 1) % stride}
+    while cut < start + block and len(offsets) < stride:
+        offsets.add((cut - start) % stride)
         cut += domain
     return offsets
 

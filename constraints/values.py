@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from constraints.spelling import LARGEST, Spelling, spelling_of
+from constraints.spelling import Spelling, spelling_of
 
 __all__ = ["plain_value", "read_value"]
 
@@ -53,6 +53,18 @@ def plain_value(value: Any) -> Any:
     return text
 
 
+DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float8": "fp8", "uint8": "fp8"}
+"""PyTorch's names of number formats, as Bridge writes them, to Megatron-LM's; fp8 moments are stored as bytes."""
+
+
+def _dtype(spelling: Spelling, value: Any) -> str:
+    name = str(value).strip().strip("'\"").removeprefix("torch.").lower()
+    name = DTYPES.get(name, name)
+    if name not in DTYPES.values():
+        raise ValueError(f"must be one of {', '.join(dict.fromkeys(DTYPES.values()))}, not {_shown(value)}")
+    return name
+
+
 def _integer(spelling: Spelling, value: Any) -> int:
     if isinstance(value, str):
         text = value.strip()
@@ -61,8 +73,8 @@ def _integer(spelling: Spelling, value: Any) -> int:
         value = int(text)
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"must be a whole number, not {_shown(value)}")
-    if not spelling.least <= value <= LARGEST:
-        raise ValueError(f"must be from {spelling.least} to {LARGEST}, not {_shown(value)}")
+    if not spelling.least <= value <= spelling.most:
+        raise ValueError(f"must be from {spelling.least} to {spelling.most}, not {_shown(value)}")
     return value
 
 
@@ -186,6 +198,7 @@ _READERS = {
     "int": _integer,
     "float": _float,
     "bool": _boolean,
+    "dtype": _dtype,
     "version 2": _version_2,
     "str": _text,
     "ints": _integers,

@@ -44,13 +44,20 @@ def spelling(name: str) -> str:
 
 
 def resolve(kind: str, name: str) -> str | None:
-    """The name of the entry that ``name`` means, or ``None``. An entry's own name wins over another's alias."""
+    """The name of the entry that ``name`` means, or ``None``. An entry's own name wins over another's alias.
+
+    An organisation in front counts only where the whole is a known Hugging Face id: copies under other organisations, and
+    variants that are aliases, mean the same entry.
+    """
     files = files_of(kind)
     plain = name.strip().lower()
     if plain in files:
         return plain
-    wanted = spelling(name)
-    return _own_spellings(kind).get(wanted) or _other_spellings(kind).get(wanted)
+    for words in (name, name.rpartition("/")[2]):
+        wanted = spelling(words)
+        if known := _own_spellings(kind).get(wanted) or _other_spellings(kind).get(wanted):
+            return known
+    return None
 
 
 def close_names(kind: str, name: str) -> list[str]:

@@ -15,6 +15,7 @@ from itertools import groupby
 __all__ = ["PatternError", "parse_pattern", "pattern_text"]
 
 LONGEST = 10_000
+LONGEST_PERIOD = 8
 MOST_RUNS = 4
 
 _TOKEN = re.compile(r"\s*(\[[\s01,]*\]|\(|\)|\+|\*\s*\d{1,5})")
@@ -44,17 +45,23 @@ def parse_pattern(text: str) -> tuple[int, ...] | int:
 def pattern_text(pattern: Sequence[int]) -> str | list[int]:
     """The shortest of Megatron's forms for ``pattern``, or the list itself if it has no short form.
 
-    >>> pattern_text((0, 1, 1, 1)), pattern_text((0, 1) * 24), pattern_text((1, 1, 1, 0) * 12)
-    ('([0]*1+[1]*3)', '([0,1]*24)', '([1,1,1,0]*12)')
+    >>> pattern_text((0, 1, 1, 1)), pattern_text((0, 1) * 24), pattern_text((1, 1, 1, 0) * 12 + (1, 0))
+    ('([0]*1+[1]*3)', '([0,1]*24)', '([1,1,1,0]*12+[1,0])')
     """
     whole = list(pattern)
-    period = next((n for n in range(1, min(len(whole), 8) + 1) if whole == (whole[:n] * len(whole))[: len(whole)]), 0)
-    if period > 1 and len(whole) % period == 0 and len(whole) > period:
-        return f"([{','.join(map(str, whole[:period]))}]*{len(whole) // period})"
+    periods = range(2, min(len(whole) // 2, LONGEST_PERIOD) + 1)
+    for period in periods:
+        times, left = divmod(len(whole), period)
+        if len(set(whole[:period])) == 2 and whole[: period * times] == whole[:period] * times:
+            return f"({_bracketed(whole[:period])}*{times}{'+' if left else ''}{_bracketed(whole[period * times :])})"
     runs = [(value, len(list(run))) for value, run in groupby(whole)]
     if len(runs) > MOST_RUNS:
         return whole
     return "(" + "+".join(f"[{value}]*{length}" for value, length in runs) + ")"
+
+
+def _bracketed(layers: list[int]) -> str:
+    return f"[{','.join(map(str, layers))}]" if layers else ""
 
 
 def _tokens(text: str) -> list[str]:

@@ -19,7 +19,7 @@ class LayerKind(NamedTuple):
 
     A GPT layer is ``LayerKind("attention", "dense")`` or ``("attention", "moe")``; in a hybrid model ``M`` is
     ``("mamba", "none")``, ``*`` ``("attention", "none")``, ``-`` ``("none", "dense")``, ``E`` ``("none", "moe")``
-    and ``G``/``D`` (gated delta net) ``("gdn", "none")``.
+    and ``G`` ``("gdn", "none")``.
     """
 
     mixer: str

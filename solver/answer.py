@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from constraints.arithmetic import Integers
+from constraints.arithmetic import Remembering
 from constraints.layout import Layout
 from constraints.memory.budget import MemoryReport, layout_stages, memory_report
 from constraints.pipeline.assignment import Assignment, assignment_of
@@ -14,6 +14,7 @@ from constraints.problem import GIB, Problem
 from constraints.registry import broken_rules
 from constraints.rule import Stratum
 from constraints.timing.communication import GROUPS, stage_communication
+from solver.relief import Relief, ways_to_lower
 
 __all__ = ["Answer", "answer_of"]
 
@@ -53,11 +54,16 @@ class Answer:
                 "modules": list(x.recompute.modules),
             },
             **self._settings(),
-            "memory": memory_mapping(self.memory),
+            "memory": memory_mapping(self.memory, self.relief),
             "time": None,
             "communication": communication_mapping(self.communication_ns),
             "warnings": [f"{rule_id}: {text}" for rule_id, text in self.advice],
         }
+
+    @cached_property
+    def relief(self) -> tuple[Relief, ...]:
+        """What would lower the memory, cheapest first."""
+        return ways_to_lower(self.problem, self.layout, self.memory)
 
     @cached_property
     def advice(self) -> tuple[tuple[str, str], ...]:
@@ -78,31 +84,36 @@ def answer_of(problem: Problem, layout: Layout) -> Answer | None:
     stages = layout_stages(problem, layout)
     if assignment is None or memory is None or stages is None:
         return None
-    integers = Integers()
+    integers = Remembering()
     slowest = max(
         (stage_communication(integers, problem, layout, stage) for stage in stages), key=lambda by: sum(by.values())
     )
     return Answer(problem, layout, assignment, memory, slowest)
 
 
-def memory_mapping(memory: MemoryReport) -> dict[str, Any]:
-    """The ``memory`` object of the JSON: GiB, to three decimals."""
-    return {
+def memory_mapping(memory: MemoryReport, relief: tuple[Relief, ...] | None = None) -> dict[str, Any]:
+    """The ``memory`` object of the JSON: GiB, to three decimals; with ``relief`` also what would lower it."""
+    mapping: dict[str, Any] = {
         "verdict": memory.verdict,
         "allocated_gib": gib(memory.allocated_bytes),
         "peak_gib": gib(memory.peak_bytes),
         "low_gib": gib(memory.low_bytes),
         "high_gib": gib(memory.high_bytes),
         "budget_gib": gib(memory.budget_bytes),
+        "margin_gib": {name: gib(size) for name, size in memory.margin.items()},
         "stages": [
             {
                 "stage": stage.rank,
                 **{f"{name}_gib": gib(size) for name, size in stage.components.items()},
                 "peak_gib": gib(stage.allocated_bytes),
+                "phase": stage.phase,
             }
             for stage in memory.stages
         ],
     }
+    if relief is not None:
+        mapping["relief"] = [way.to_mapping() for way in relief]
+    return mapping
 
 
 def communication_mapping(by_group: dict[str, int]) -> dict[str, Any]:

@@ -91,8 +91,11 @@ class Model:
         a, x, problem = self.arithmetic, self.x, self.problem
         group_given = problem.settings.microbatch_group_size_per_vp_stage
         self._interleaved = self.cp.new_bool_var("interleaved")
+        single = self.cp.new_bool_var("single stage")  # virtual stages without a pipeline are no interleaving
         self.cp.add(x.vpp.expression() >= 2).only_enforce_if(self._interleaved)
-        self.cp.add(x.vpp.expression() == 1).only_enforce_if(self._interleaved.negated())
+        self.cp.add(x.pp.expression() >= 2).only_enforce_if(self._interleaved)
+        self.cp.add(x.pp.expression() == 1).only_enforce_if(single)
+        self.cp.add(x.vpp.expression() == 1).only_enforce_if([self._interleaved.negated(), single.negated()])
         if problem.global_batch_size is not None:
             x.global_batch_size = problem.global_batch_size
             x.num_microbatches = a.variable(self._domains["num_microbatches"], "num_microbatches")
@@ -113,11 +116,14 @@ class Model:
         self.cp.add_multiplication_equality(x.global_batch_size.expression(), batch)
 
     def _choose_shape(self) -> None:
-        x = self.x
+        x, problem = self.x, self.problem
+        # Where nothing asks for virtual stages, a layout without them breaks no more rules: none need be blamed.
+        asked = problem.pinned("vpp") or problem.settings.overlap_moe_expert_parallel_comm
+        illegal_too = self.explain and asked
         for pp in self._domains["pp"]:
-            counts = _microbatch_counts(self.problem, self._domains, [pp], interleaved=True)
-            for vpp in virtual_stages(self.problem, pp, self._domains["vpp"]):
-                for shape in shapes_of(self.problem, pp, vpp if vpp > 1 else None, counts):
+            counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True)
+            for vpp in virtual_stages(problem, pp, self._domains["vpp"]):
+                for shape in shapes_of(problem, pp, vpp if vpp > 1 else None, counts, illegal_too=illegal_too):
                     literal = self.cp.new_bool_var(f"shape[{pp},{vpp},{shape.least}]")
                     self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
                     self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
@@ -215,10 +221,11 @@ class Model:
     def interleaved(self) -> Condition:
         return self._interleaved
 
-    def at_most_held(self, formula: Callable[[Stage], Any], bound: int) -> None:
+    def at_most_held(self, formulas: Callable[[Stage], Iterable[Any]], bound: int) -> None:
         for shape, literal in self.shapes:
             for stage in shape.fullest:
-                self.at_most(formula(stage), bound, when=literal)
+                for quantity in formulas(stage):
+                    self.at_most(quantity, bound, when=literal)
 
     def on_slowest(self, formula: Callable[[Stage], Any]) -> list[tuple[Any, Condition]]:
         """(``formula(stage)``, condition) for every stage that may be the slowest, of every shape still allowed."""

@@ -16,7 +16,8 @@ class Request:
     """The request options of the command line and of a request file, under the same names. ``None`` is "not given".
 
     ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is
-    the usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences.
+    the usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences, ``offload_optimizer`` a
+    percentage (``50%`` or 50), ``routing_imbalance`` the busiest rank's rows over the mean.
     """
 
     model: str | None = None
@@ -30,6 +31,12 @@ class Request:
     precision: str | None = None
     task: str | None = None
     optimizer: str | None = None
+    grad_dtype: str | None = None
+    fsdp: bool = False
+    offload_optimizer: str | float | None = None
+    routing_imbalance: float | None = None
+    expandable_segments: bool | None = None
+    packed: bool = False
     objective: str | None = None
     megatron: str | None = None
     pin: tuple[str, ...] = ()

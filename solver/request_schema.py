@@ -15,8 +15,9 @@ __all__ = ["validated"]
 Places = Mapping[str, tuple[int, int]]
 
 _WHOLE = ("gpus", "gpus_per_node", "nvlink_domain", "seq_length", "global_batch_size", "top")
-_NUMBERS = ("memory_gib", "time_limit")
-_SWITCHES = ("allow_borderline", "allow_idle")
+_NUMBERS = ("memory_gib", "time_limit", "routing_imbalance")
+_SWITCHES = ("allow_borderline", "allow_idle", "fsdp", "packed", "expandable_segments")
+_PERCENT = ("offload_optimizer",)
 BESIDE = ("layout",)
 """Keys that are not of the request, but stand beside it."""
 
@@ -90,6 +91,8 @@ def _type_of(name: str) -> tuple[str, Callable[[Any], bool]]:
         return "a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)
     if name in _NUMBERS:
         return "a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    if name in _PERCENT:
+        return "a percentage", lambda value: isinstance(value, int | float | str) and not isinstance(value, bool)
     if name in _SWITCHES:
         return "true or false", lambda value: isinstance(value, bool)
     return "a word", lambda value: isinstance(value, str)

@@ -13,15 +13,15 @@ from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Stratum
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
+from solver.memory_options import imbalance_percent, with_memory_options
 from solver.pinned import pinned_words, similar
 from solver.request import Request
 
-__all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "OPTIMIZERS", "TASKS", "find_gpu", "find_model", "resolve"]
+__all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_model", "resolve"]
 
 DEFAULT_SEQ_LENGTH = 4096
 MEGATRON_VERSIONS = ("0.20",)
 TASKS = ("pretrain", "sft", "lora")
-OPTIMIZERS = ("distributed", "plain")
 OBJECTIVE_NAMES = ("communication", "data-parallel")
 
 LARGEST = {"gpus": 1_000_000, "gpus_per_node": 1_000_000, "nvlink_domain": 1_000_000, "seq_length": 100_000_000}
@@ -43,12 +43,9 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
     pinned = pinned_words(request)
     if pinned.model_fields:
         model = replace(model, **pinned.model_fields)
-    settings = Settings(**pinned.switches)
+    settings = with_memory_options(request, Settings(**pinned.switches))
     budget = _positive(request, "memory_gib", LARGEST_GIB)
     _positive(request, "time_limit", LONGEST_SECONDS)
-    optimizer = _one_of(request, "optimizer", OPTIMIZERS, "distributed")
-    if optimizer == "plain":
-        settings = replace(settings, use_distributed_optimizer=False)
     seq_length = request.seq_length
     if seq_length is None:
         seq_length = min(DEFAULT_SEQ_LENGTH, model.max_position_embeddings or DEFAULT_SEQ_LENGTH)
@@ -70,6 +67,8 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
         relaxed=_relaxed(request),
         allow_idle=request.allow_idle,
         allow_borderline=request.allow_borderline,
+        imbalance_percent=imbalance_percent(request),
+        expandable_segments=request.expandable_segments is not False,
         origins=_origins(request, gpu) | pinned.origins,
     )
 
@@ -89,7 +88,16 @@ def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
     for name in ("gpus_per_node", "nvlink_domain"):
         origins.setdefault(name, catalog)
     origins["budget_bytes"] = origins.get("memory_gib", catalog)
-    for name in ("seq_length", "precision", "task", "objective", "megatron", "optimizer"):
+    for name in (
+        "seq_length",
+        "precision",
+        "task",
+        "objective",
+        "megatron",
+        "optimizer",
+        "grad_dtype",
+        "routing_imbalance",
+    ):
         origins.setdefault(name, Origin("default", "default"))
     return origins
 

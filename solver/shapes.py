@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from constraints.interleaving import schedule_takes
 from constraints.layout import PipelineSplit
 from constraints.pipeline.assignment import Assignment, sizes_of_split
 from constraints.pipeline.placement import place
@@ -36,10 +37,13 @@ class Shape:
     slowest: tuple[Stage, ...]
 
 
-def shapes_of(problem: Problem, pp: int, vpp: int | None, microbatches: Iterable[int]) -> list[Shape]:
+def shapes_of(
+    problem: Problem, pp: int, vpp: int | None, microbatches: Iterable[int], *, illegal_too: bool = False
+) -> list[Shape]:
     """The shapes with ``pp`` and ``vpp`` for the micro-batch counts that can occur.
 
-    Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all.
+    Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all. Counts that
+    the schedule does not take are left out unless ``illegal_too``: a rule may then be blamed for them.
     """
     placed = place(problem.model, pp, vpp or 1)
     if placed is None:
@@ -47,7 +51,7 @@ def shapes_of(problem: Problem, pp: int, vpp: int | None, microbatches: Iterable
     assignment, split = placed
     group = problem.settings.microbatch_group_size_per_vp_stage or pp
     steady = STEADY_GROUPS * group if vpp and pp > 1 else 1
-    small = sorted({count for count in microbatches if count < steady and count >= group and count % group == 0})
+    small = sorted({n for n in microbatches if n < steady and (illegal_too or schedule_takes(pp, group, n))})
     shapes = []
     for least, most in [(count, count) for count in small] + [(steady, None)]:
         stages = candidate_stages(problem.model, assignment, vpp if pp > 1 else None, group, least)

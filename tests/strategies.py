@@ -88,6 +88,8 @@ def problems(draw: st.DrawFn, *, most_gpus: int = 24) -> Problem:
     settings: dict[str, Any] = {}
     if draw(st.integers(0, 4)) == 0:
         settings["cp_comm_type"] = draw(st.sampled_from(["a2a", "all_gather"]))
+    if draw(st.integers(0, 4)) == 0:
+        settings["microbatch_group_size_per_vp_stage"] = draw(st.sampled_from([2, 3, 4, 6, 8]))
     return Problem(
         model=model,
         gpu=gpu(),

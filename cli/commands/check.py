@@ -21,6 +21,10 @@ from solver.request import Request
 __all__ = ["command"]
 
 
+MACHINE = ("gpus_per_node", "nvlink_domain", "memory_gib")
+"""What is said of one kind of GPU and means nothing for another."""
+
+
 class CheckCommand(click.Command):
     """Tells somebody who forgot the ``--`` before Megatron-LM's flags."""
 
@@ -72,12 +76,18 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
     if not found.raw:
         raise RequestError("layout", None, Origin("request", "layout"), "is missing: give words such as tp=8, or @FILE")
     fine = verdict.legal and verdict.fits
+    nearest = None
+    if not fine:
+        from solver.nearest import nearest_legal  # half a second of ortools, which a legal layout does not pay
+
+        nearest = nearest_legal(verdict)
     if format_ == "json":
-        text = json.dumps(verdict.to_mapping(), indent=1)
+        mapping = verdict.to_mapping(relief=True) | {"nearest": nearest.to_mapping() if nearest else None}
+        text = json.dumps(mapping, indent=1)
     else:
         from cli.text.judged import judged_text
 
-        text = judged_text(verdict)
+        text = judged_text(verdict, nearest)
     deliver(text, output)
     return 0 if fine else 1
 
@@ -91,12 +101,12 @@ def _split(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:
 
 def _take_layout(given: Given, found: Any) -> None:
     """Add the layout that the request file holds; the command line's words go before it."""
-    from cli.read.files import take_mapping
-    from cli.read.words import Words, take_line
-
     layout, origin = given.layout, given.layout_origin
     if layout is None:
         return
+    from cli.read.files import take_mapping
+    from cli.read.words import Words, take_line
+
     theirs = Words()
     if isinstance(layout, Mapping):
         take_mapping(layout, theirs, str(origin))
@@ -114,4 +124,6 @@ def _take_layout(given: Given, found: Any) -> None:
 def _asked(request: Request, asked: Mapping[str, Any], origin: Origin) -> Request:
     """What a report of ``solve`` says of its request, where neither flags nor a request file say otherwise."""
     values = {name: value for name, value in asked.items() if getattr(request, name) is None}
+    if request.gpu not in (None, asked.get("gpu")):
+        values = {name: value for name, value in values.items() if name not in MACHINE}
     return replace(request, **values, origins={**dict.fromkeys(values, origin), **request.origins})

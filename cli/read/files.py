@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cli.read.words import Words, take_line
+from constraints.asked import asked_of
 from constraints.errors import LayoutError
 from constraints.problem import Origin
-from constraints.spelling import flag_of
+from constraints.spelling import flag_of, spelling_of
 from models_catalog.documents import Places, parse_located, read_text
 
 __all__ = ["MARK", "take_file", "take_mapping"]
@@ -21,6 +22,8 @@ MARK = "# meshwright: "
 
 LONGEST_LINE = 20_000
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([\w.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
+
+_TORCH = re.compile(r"torch\.(\w+)")
 
 WHOLE = ("recompute", "memory", "time", "communication")
 """Keys whose value is a mapping and yet one word; any other mapping is a section, as in Bridge's own files."""
@@ -65,8 +68,14 @@ def take_mapping(data: Mapping[str, Any], found: Words, source: str, places: Pla
     for path, value in _flattened(data):
         place = (places or {}).get(path)
         origin = Origin("file", f"{source}:{place[0]}:{place[1]}" if place else source)
-        word = path.removeprefix("MODEL_ARGS.")
-        found.add(flag_of(word), value, origin)
+        word = flag_of(path.removeprefix("MODEL_ARGS."))
+        if not _says_nothing(word, value):
+            found.add(word, value, origin)
+
+
+def _says_nothing(word: str, value: Any) -> bool:
+    """True for a container that is not there, and for the class of one, as Bridge dumps them."""
+    return word.startswith("_") or (value is None and spelling_of(word) is None and asked_of(word) is None)
 
 
 def _flattened(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -88,7 +97,8 @@ def _take_report(data: Mapping[str, Any], path: str, found: Words) -> None:
     take_mapping(layouts[0], found, path)
     request = data.get("request")
     items = request.items() if isinstance(request, dict) else ()
-    values = {name: item["value"] for name, item in items if isinstance(item, dict) and item.get("value") is not None}
+    said = [(name, item) for name, item in items if isinstance(item, dict) and item.get("value") is not None]
+    values = {name: item["value"] for name, item in said if not str(item.get("origin")).startswith("catalog")}
     found.asked = {name: values[name] for name in REPORTED if name in values}
     used, idle = layouts[0].get("gpus_used"), layouts[0].get("gpus_idle")
     found.asked["gpus"] = used if used and idle else values.get("gpus")
@@ -106,7 +116,8 @@ def _take_python(text: str, path: str, found: Words) -> None:
         if matched is None or len(line) > LONGEST_LINE:
             continue
         try:
-            value = ast.literal_eval(matched[2])
+            named = _TORCH.fullmatch(matched[2].strip())
+            value = named[1] if named else ast.literal_eval(matched[2])
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue  # an expression: somebody's own code
         found.add(matched[1], value, Origin("file", f"{path}:{number}"))

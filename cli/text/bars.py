@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 import click
@@ -10,6 +10,7 @@ import click
 from cli.text.page import Page
 from constraints.memory.budget import MemoryReport, StageMemory
 from constraints.problem import GIB
+from solver.relief import Relief
 
 __all__ = ["memory_bars"]
 
@@ -23,10 +24,20 @@ PARTS = (
 """Component, its name, and how it is drawn with and without Unicode and in colour."""
 
 MOST_ROWS = 12
+TENTH = GIB // 20 + 1
+"""Sizes below print as 0.0."""
 
 
-def memory_bars(page: Page, memory: MemoryReport) -> None:
-    """The verdict with its interval, a bar for each run of alike stages against the budget, and the legend."""
+PHASES = {
+    "forward": "in the forward pass, at the loss",
+    "backward": "in the backward pass",
+    "step": "in the optimizer step",
+}
+
+
+def memory_bars(page: Page, memory: MemoryReport, relief: Iterable[Relief] = ()) -> None:
+    """The verdict with its interval, a bar for each run of alike stages against the budget, the legend, the peak's parts,
+    what the margin is for, and what would lower it."""
     colour = {"fits": "green", "borderline": "yellow"}.get(memory.verdict, "red")
     page.entry(
         "memory",
@@ -45,6 +56,22 @@ def memory_bars(page: Page, memory: MemoryReport) -> None:
     if len(shown) < len(rows):
         page.raw("", f"({len(rows) - len(shown)} more kinds of stage, all lighter: --format json lists them)")
     page.raw("", " ".join(f"{_ink(page, part)} {part[1]}" for part in PARTS))
+    _peak(page, memory)
+    for label, way in zip(("lower by", *[""] * MOST_ROWS), relief, strict=False):
+        page.entry(label, f"{way.change}: {way.saved_bytes / GIB:.1f} GiB less ({way.price})")
+
+
+def _peak(page: Page, memory: MemoryReport) -> None:
+    """The fullest stage's moment and parts, then what the high end adds to them."""
+    stage = memory.fullest
+    parts = [f"{name.replace('_', ' ')} {size / GIB:.1f}" for name, size in stage.components.items() if size >= TENTH]
+    page.entry("peak", f"stage {stage.rank} {PHASES[stage.phase]}: {', '.join(parts)} = {_gib(memory.allocated_bytes)}")
+    margin = [f"{name} {size / GIB:.1f}" for name, size in memory.margin.items() if size >= TENTH]
+    page.entry("margin", f"{', '.join(margin)}: up to {_gib(memory.high_bytes)} on the device")
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.1f} GiB"
 
 
 def _runs(memory: MemoryReport) -> Iterator[tuple[int, int, StageMemory]]:

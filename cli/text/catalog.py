@@ -70,8 +70,8 @@ def _model_row(entry: Mapping[str, Any]) -> list[str]:
     return [
         entry["name"],
         entry.get("family") or "",
-        parameters(total) if total else "",
-        parameters(active) if active else "",
+        parameters(total) if total else "-",
+        parameters(active) if active else "-",
         _attention(entry),
         f"{experts} top {entry.get('moe_router_topk', 2)}" if experts else "dense",
         str(entry.get("num_layers") or len(entry["hybrid_override_pattern"].split("/")[0].replace("|", ""))),

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cli.text.bars import memory_bars
 from cli.text.page import Page
 from cli.text.solved import one_line, seconds
+from solver.answer import Answer
 from solver.verdict import Verdict
+
+if TYPE_CHECKING:  # it imports ortools
+    from solver.nearest import Nearest
 
 __all__ = ["judged_text"]
 
 
-def judged_text(verdict: Verdict, width: int | None = None) -> str:
+def judged_text(verdict: Verdict, nearest: Nearest | None = None, width: int | None = None) -> str:
     """The whole verdict as text."""
     page = Page(width)
     problem, answer = verdict.problem, verdict.answer
@@ -32,17 +38,30 @@ def judged_text(verdict: Verdict, width: int | None = None) -> str:
         page.entry("noticed", str(violation.rule.noticed))
         if violation.rule.source:
             page.entry("source", str(violation.rule.source))
-    page.line()
+    if verdict.warnings:
+        page.line()
     for text in verdict.warnings:
         page.entry("warning", text, fg="yellow")
     if answer is not None:
+        page.line()
         page.entry("layout", one_line(answer))
-        parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
-        if verdict.legal:
-            total = seconds(sum(answer.communication_ns.values()))
-            page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
-        memory_bars(page, answer.memory)
+        if verdict.legal:  # figures of a layout that cannot exist would mislead
+            _figures(page, answer)
+    if nearest is not None:
+        page.line()
+        page.entry("nearest", click.style(one_line(nearest.answer), fg="green", bold=True))
+        page.entry("", f"changed: {', '.join(nearest.words)}; memory {nearest.answer.memory.verdict}")
+    elif not (verdict.legal and verdict.fits):
+        page.line()
+        page.entry("nearest", "none was found near this one")
     if verdict.violations:
         page.line()
         page.entry("more", f"meshwright rules {verdict.violations[0].rule.id}")
     return page.text()
+
+
+def _figures(page: Page, answer: Answer) -> None:
+    parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
+    total = seconds(sum(answer.communication_ns.values()))
+    page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
+    memory_bars(page, answer.memory, answer.relief)

@@ -75,7 +75,7 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
         return
     _mesh(page, answer)
     _pipeline(page, answer)
-    memory_bars(page, answer.memory)
+    memory_bars(page, answer.memory, answer.relief)
     for _, text in answer.advice:
         page.entry("advice", text, fg="yellow")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from constraints.arithmetic import Integers
+from constraints.arithmetic import Integers, Remembering
 from constraints.layout import Layout
-from constraints.memory.overhead import communicators, device_bytes, high_bytes, low_bytes
-from constraints.memory.stage import allocated_bytes, components
+from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes, margin_bytes
+from constraints.memory.stage import peaks, phases, static_components
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.problem import GIB, Problem
@@ -20,16 +20,21 @@ INTEGERS = Integers()
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes on one pipeline rank by component, and their sum."""
+    """Bytes on one pipeline rank at its fullest moment by component, their sum, what rests between steps, and the moment."""
 
     rank: int
     components: dict[str, int]
     allocated_bytes: int
+    resting_bytes: int
+    phase: str
 
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """The estimate for a layout: ``allocated_bytes`` and the interval are those of the fullest stage."""
+    """The estimate for a layout: ``allocated_bytes`` and the interval are those of the fullest stage.
+
+    ``margin`` says what lies between ``allocated_bytes`` and ``high_bytes``.
+    """
 
     stages: tuple[StageMemory, ...]
     allocated_bytes: int
@@ -37,6 +42,7 @@ class MemoryReport:
     low_bytes: int
     high_bytes: int
     budget_bytes: int
+    margin: dict[str, int]
 
     @property
     def verdict(self) -> str:
@@ -65,9 +71,9 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     if stages is None:
         return None
     fullest: dict[int, StageMemory] = {}
+    remembering = Remembering()
     for stage in stages:
-        parts = components(INTEGERS, problem, layout, stage)
-        memory = StageMemory(stage.rank, parts, sum(parts.values()))
+        memory = _stage_memory(remembering, problem, layout, stage)
         if stage.rank not in fullest or memory.allocated_bytes > fullest[stage.rank].allocated_bytes:
             fullest[stage.rank] = memory
     allocated = max(memory.allocated_bytes for memory in fullest.values())
@@ -75,11 +81,20 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     return MemoryReport(
         stages=tuple(fullest[rank] for rank in sorted(fullest)),
         allocated_bytes=allocated,
-        peak_bytes=device_bytes(allocated, groups),
+        peak_bytes=device_bytes(problem, allocated, groups),
         low_bytes=low_bytes(allocated),
         high_bytes=-(-high_bytes(INTEGERS, problem, layout, allocated) // 100),
         budget_bytes=problem.budget_bytes,
+        margin=margin_bytes(problem, allocated, groups),
     )
+
+
+def _stage_memory(a: Integers, problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
+    static = static_components(a, problem, layout, stage)
+    moments = phases(a, problem, layout, stage)
+    phase = max(moments, key=lambda name: sum(moments[name].values()))
+    parts = static | moments[phase]
+    return StageMemory(stage.rank, parts, sum(parts.values()), sum(static.values()), phase)
 
 
 class Capacity(Rule):
@@ -108,12 +123,14 @@ class Capacity(Rule):
     def post(self, model: Builder, problem: Problem) -> None:
         a, x = model.arithmetic, model.x
         if problem.allow_borderline:
-            # low_bytes(allocated) <= budget, rearranged: floor(95 A / 100) <= budget - context
-            bound = (problem.budget_bytes - low_bytes(0)) * 100 + 99
-            model.at_most_held(lambda stage: allocated_bytes(a, problem, x, stage) * 95, bound)
+            # low_bytes(allocated) <= budget, rearranged: floor(L A / 100) <= budget
+            bound = problem.budget_bytes * 100 + 99
+            model.at_most_held(lambda stage: [peak * LOW_PERCENT for peak in peaks(a, problem, x, stage)], bound)
         else:
             bound = problem.budget_bytes * 100
-            model.at_most_held(lambda stage: high_bytes(a, problem, x, allocated_bytes(a, problem, x, stage)), bound)
+            model.at_most_held(
+                lambda stage: [high_bytes(a, problem, x, peak) for peak in peaks(a, problem, x, stage)], bound
+            )
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         report = memory_report(problem, layout)

@@ -30,7 +30,11 @@ __all__ = [
 def local_vocabulary(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """Vocabulary rows on one tensor rank, padded to a multiple of ``make_vocab_size_divisible_by * tp`` in all.
 
-    >>> # 128256 rows, divisor 128, tp = 8  ->  ceil(128256 / 1024) * 128 = 16128
+    >>> from types import SimpleNamespace as Some
+    >>> from constraints.arithmetic import Integers
+    >>> model = Some(vocab_size=128256, should_pad_vocab=True, make_vocab_size_divisible_by=128)
+    >>> local_vocabulary(Integers(), Some(model=model), Some(tp=8))  # ceil(128256 / 1024) * 128
+    16128
     """
     model = p.model
     if not model.should_pad_vocab:

@@ -62,10 +62,11 @@ class Assignment:
 
 
 def kinds_of(model: ModelSpec, chunk: Chunk) -> Counter[LayerKind]:
-    """How many layers of each kind ``chunk`` holds; an MTP layer counts as one of the model's last kind."""
+    """How many layers of each kind ``chunk`` holds, with those inside its MTP layers."""
     counts = Counter(model.layer_kinds[chunk.start : chunk.stop])
     if chunk.mtp:
-        counts[model.layer_kinds[-1]] += chunk.mtp
+        for kind in model.mtp_kinds:
+            counts[kind] += chunk.mtp
     return counts
 
 
@@ -80,10 +81,16 @@ def assignment_of(model: ModelSpec, pp: int, vpp: int, split: PipelineSplit) -> 
     """
     if split.layout is not None:
         return _from_layout(model, pp, vpp, split.layout)
-    sizes = sizes_of_split(model.num_layers, pp, vpp, split)
-    if sizes is None or min(sizes) < 0:
+    sizes = _segments(model) or sizes_of_split(model.num_layers, pp, vpp, split)
+    if sizes is None or len(sizes) != pp * vpp or min(sizes) < 0:
         return None
     return from_sizes(model, pp, sizes)
+
+
+def _segments(model: ModelSpec) -> tuple[int, ...] | None:
+    """Layers of each stage as the pipes of a hybrid pattern say, ``None`` where there are none."""
+    main = (model.hybrid_override_pattern or "").split("/")[0]
+    return tuple(len(segment) for segment in main.split("|")) if "|" in main else None
 
 
 def from_sizes(model: ModelSpec, pp: int, sizes: tuple[int, ...]) -> Assignment:

@@ -27,7 +27,7 @@ def place(model: ModelSpec, pp: int, vpp: int) -> tuple[Assignment, PipelineSpli
     >>> from models_catalog.schema import ModelSpec
     >>> tiny = ModelSpec("tiny", num_layers=7, hidden_size=64, num_attention_heads=2, vocab_size=64)
     >>> place(tiny, 2, 1)[0].text()
-    'Et*3|t*4L'
+    'Et*4|t*3L'
     """
     chunks = pp * vpp
     even = model.num_layers % chunks == 0
@@ -46,7 +46,8 @@ def _deal(model: ModelSpec, pp: int, vpp: int) -> tuple[int, ...]:
     """
     common = Counter(model.layer_kinds).most_common(1)[0][0]
     layer = layer_flops(model, common)
-    tail = loss_flops(model) * (1 + model.mtp_layers) + model.mtp_layers * layer_flops(model, model.layer_kinds[-1])
+    deeper = loss_flops(model) + sum(layer_flops(model, kind) for kind in model.mtp_kinds)
+    tail = loss_flops(model) + model.mtp_layers * deeper
     floor = 1 if pp * vpp <= model.num_layers else 0
     work = [floor * vpp * layer] * pp
     work[-1] += tail

@@ -49,6 +49,12 @@ class Stage:
         return (1 if self.loss else 0) + self.mtp
 
     @property
+    def mtp_live(self) -> int:
+        """MTP layers, interleaved times the micro-batches that their chunk has in flight."""
+        pairs = zip(self.chunks, self.copies, strict=True)
+        return sum(chunk.mtp * (copies if self.interleaved else 1) for chunk, copies in pairs)
+
+    @property
     def holds_embedding_copy(self) -> bool:
         """True if it stores a word embedding: the first rank, and a rank whose MTP layers are away from it."""
         return self.embedding or self.mtp > 0
@@ -64,14 +70,15 @@ class Stage:
     @cached_property
     def held(self) -> Counts:
         """The counts that its memory grows with, whatever the degrees are."""
-        fixed = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
-        return {("layers", kind): n for kind, n in self.layers} | {("live", kind): n for kind, n in self.live} | fixed
+        counts: dict[object, int] = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
+        counts |= {("layers", kind): n for kind, n in self.layers}
+        return counts | {("live", kind): n for kind, n in self.live} | {"mtp live": self.mtp_live}
 
     @cached_property
     def worked(self) -> Counts:
         """The counts that its time grows with, whatever the degrees are."""
-        fixed = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp, "boundaries": self.boundaries}
-        return {("layers", kind): n for kind, n in self.layers} | fixed
+        counts: dict[object, int] = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
+        return counts | {("layers", kind): n for kind, n in self.layers} | {"boundaries": self.boundaries}
 
 
 @lru_cache(maxsize=16384)

@@ -21,7 +21,7 @@ from collections import Counter
 from constraints.arithmetic import Arithmetic, Quantity, once
 from constraints.layout import Recompute
 from constraints.memory.activations import shard_tokens, stage_input_bytes, tensor_tokens, tokens
-from constraints.memory.optimizer import GRADIENT_BYTES, trains_all
+from constraints.memory.optimizer import gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
@@ -194,11 +194,11 @@ def _dense_gradients(a: Arithmetic, p: Problem, x: Degrees, elements: Quantity) 
 def _reduced(a: Arithmetic, p: Problem, elements: Quantity, per_kib: Quantity) -> Quantity:
     if not trains_all(p):
         return 0
-    return _timed(a, elements * (GRADIENT_BYTES + PARAMETER_BYTES), per_kib, 0)
+    return _timed(a, elements * (gradient_bytes(p) + PARAMETER_BYTES), per_kib, 0)
 
 
 @once
 def _tied_embedding(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """The all-reduce that keeps the first and last rank's copies of a tied embedding alike."""
     elements = embedding_parameters(a, p, x)
-    return _timed(a, elements * (2 * GRADIENT_BYTES), collectives.pipeline_step(p), p.gpu.network_latency_ns)
+    return _timed(a, elements * (2 * gradient_bytes(p)), collectives.pipeline_step(p), p.gpu.network_latency_ns)

@@ -39,7 +39,6 @@ REFUSED = {
     "minimax": "lightning attention, for which Megatron-Core has no layer",
     "minimax_text_01": "lightning attention, for which Megatron-Core has no layer",
     "falcon_h1": "layers with Mamba and attention side by side, which the catalog cannot say",
-    "gemma4": "heads and key groups that differ by layer and embeddings in every layer, which the catalog cannot say",
     "nemotron-nas": "layers that differ one by one (block_configs), which the catalog cannot say",
 }
 """Known, and known not to fit."""

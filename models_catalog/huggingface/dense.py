@@ -104,6 +104,7 @@ def _cohere(r: Reader) -> Values:
         **gated(r, tied=True),
         "normalization": "LayerNorm",
         "norms_per_layer": 1,
+        "max_position_embeddings": r.integer("model_max_length", "max_position_embeddings"),
         "qk_layernorm": r.truth("use_qk_norm", False),
         "qk_layernorm_all_heads": r.truth("use_qk_norm", False),
     }

@@ -125,6 +125,22 @@ def _minimax_m2(r: Reader) -> Values:
     }
 
 
+def _minimax_m3(r: Reader) -> Values:
+    """``minimax_m3/minimax_m3_bridge.py``: the indexers and the MTP layers are not converted; attention is full."""
+    layers = r.needed("num_hidden_layers")
+    shared, number = r.count("shared_intermediate_size"), r.integer("n_shared_experts", default=1, least=0)
+    listed = r.integers("moe_layer_freq", layers) if isinstance(r.config.get("moe_layer_freq"), list) else None
+    return {
+        **gated(r),
+        **experts(r, "num_local_experts", "intermediate_size"),
+        **(dense_first(r, default=0) if listed is None else by_layer([bool(flag) for flag in listed])),
+        **sigmoid_routing("aux_loss"),
+        "ffn_hidden_size": r.integer("dense_intermediate_size", "intermediate_size"),
+        "moe_shared_expert_intermediate_size": (number or 0) * shared or None,
+        "qk_layernorm": r.truth("use_qk_norm", True),
+    }
+
+
 def _ernie_moe(r: Reader) -> Values:
     """``ernie/ernie_45_bridge.py``: the first number of a list where text and vision have experts of their own.
 
@@ -151,8 +167,8 @@ def _ernie_moe(r: Reader) -> Values:
 def _llama4(r: Reader) -> Values:
     """transformers ``llama4_text``: one expert a token beside a shared one of the same width, sigmoid scores.
 
-    Attention in chunks of ``attention_chunk_size`` is read as a window of that size on the same layers; queries and keys
-    are normed without weights. Every ``no_rope_layer_interval``-th layer sees everything.
+    Megatron-Core has no attention in chunks of ``attention_chunk_size``: all layers see everything there. Queries and keys
+    are normed without weights.
     """
     layers, step = r.needed("num_hidden_layers"), r.integer("interleave_moe_layer_step", default=1) or 1
     named = r.integers("moe_layers")
@@ -160,10 +176,6 @@ def _llama4(r: Reader) -> Values:
         r.refuse("moe_layers", f"names layer {max(named)}, the model has {layers}, counted from 0")
     chosen = set(named or ())
     sparse = [(i + 1) % step == 0 if named is None else i in chosen for i in range(layers)]
-    rope = r.integers("no_rope_layers", layers) if r.config.get("no_rope_layers") else None
-    every = r.integer("no_rope_layer_interval", default=4) or 4
-    chunked = [bool(rope[i]) if rope else bool((i + 1) % every) for i in range(layers)]
-    size = r.integer("attention_chunk_size") if r.has("attention_chunk_size") else 8192
     return {
         **gated(r),
         **experts(r, "num_local_experts", "intermediate_size"),
@@ -171,7 +183,7 @@ def _llama4(r: Reader) -> Values:
         "ffn_hidden_size": r.needed("intermediate_size_mlp"),
         "moe_shared_expert_intermediate_size": r.needed("intermediate_size"),
         "moe_router_score_function": "sigmoid",
-        **windows(r, size, [size is not None and layer for layer in chunked]),
+        "rotary_interleaved": True,
     }
 
 
@@ -189,17 +201,21 @@ def _dbrx(r: Reader) -> Values:
 
 
 def _exaone_moe(r: Reader) -> Values:
-    """``exaone/exaone_moe/exaone_moe_bridge.py``."""
+    """``exaone/exaone_moe/exaone_moe_bridge.py``: MTP layers are dense; several depths may share one."""
     layers, size = r.needed("num_hidden_layers"), r.integer("sliding_window")
-    flags = r.config.get("is_moe_layer")
+    flags, stored = r.config.get("is_moe_layer"), r.count("num_nextn_predict_layers")
+    depth = r.count("mtp_num_speculative_steps", default=stored)
+    balancing = "none" if r.word("topk_method") == "noaux_tc" else "global_aux_loss"
     return {
         **gated(r),
         **experts(r, "num_experts", "moe_intermediate_size"),
         **(dense_first(r, default=1) if flags is None else by_layer(_flags(r, "is_moe_layer", layers))),
         **shared_expert(r, "num_shared_experts", "moe_intermediate_size", default=1),
         **grouped_routing(r),
-        **sigmoid_routing(),
-        **mtp(r),
+        **sigmoid_routing(balancing, pre_softmax=True),
+        "mtp_num_layers": max(depth, stored) or None,
+        "mtp_use_repeated_layer": (depth > stored or r.truth("mtp_share_layers", False)) or None if depth else None,
+        "mtp_dense": True if depth or stored else None,
         "qk_layernorm": True,
         **windows(r, size, exaone_pattern(r, layers, size)),
     }
@@ -251,6 +267,7 @@ EXPERTS: dict[str, Callable[[Reader], Values]] = {
     "glm4_moe": _glm4_moe,
     "gpt_oss": _gpt_oss,
     "minimax_m2": _minimax_m2,
+    "minimax_m3_vl_text": _minimax_m3,
     "ernie4_5_moe": _ernie_moe,
     "llama4_text": _llama4,
     "dbrx": _dbrx,

@@ -27,6 +27,7 @@ def _step3p5(r: Reader) -> Values:
         "moe_router_score_function": r.word("moe_router_activation") or "softmax",
         "moe_router_enable_expert_bias": r.truth("use_moe_router_bias", False),
         "qk_layernorm": r.truth("use_qk_norm", True),
+        "attention_output_gate": r.truth("use_head_wise_attn_gate", False),  # Bridge widens it to every channel
         "mtp_dense": True if depth else None,
         **_windowed(r, [kind == SLIDING for kind in types[:layers]]),
     }

@@ -23,7 +23,9 @@ TEXT_TYPES = {
     "qwen3_omni_moe_text": "qwen3_moe",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
+    "qwen2_5_omni_text": "qwen2",
     "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
     "llama4": "llama4_text",
     "mistral3": "mistral",
     "kimi_k25": "kimi_k2",
@@ -34,6 +36,9 @@ TEXT_TYPES = {
     "granitemoeshared_text": "granitemoeshared",
 }
 """``model_type`` of a wrapper, or of the text inside one, to the family whose layers it has."""
+
+OUTER = {"minimax_m3_vl": "minimax_m3_vl_text"}
+"""Wrappers that say what is inside better than the inside does: MiniMax-M3's text calls itself ``minimax_m2``."""
 
 OWN_EMBEDDINGS = ("mistral3",)
 """Wrappers whose ``tie_word_embeddings`` is that of the language part (``ministral3/ministral3_bridge.py``)."""
@@ -50,9 +55,10 @@ def language_part(r: Reader, families: Container[str]) -> tuple[Reader, str | No
         return r, None
     inner = _inside(r)
     if inner is None:
-        return (_as(r, TEXT_TYPES[outer]), _note(outer)) if outer in TEXT_TYPES else (r, None)
+        flat = TEXT_TYPES.get(outer or "", OUTER.get(outer or ""))
+        return (_as(r, flat), _note(outer)) if flat else (r, None)
     kind = inner.word("model_type") or outer or ""
-    family = TEXT_TYPES.get(kind, kind)
+    family = OUTER.get(outer or "", TEXT_TYPES.get(kind, kind))
     part = _as(inner, family)
     if r.config.get("tie_word_embeddings") is not None and outer not in OWN_EMBEDDINGS:
         part.config["tie_word_embeddings"] = r.truth("tie_word_embeddings", False)

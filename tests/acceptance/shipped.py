@@ -56,6 +56,8 @@ SAME = (
     "moe_pad_expert_input_to_capacity",
     "fp8_param_gather",
     "gradient_accumulation_fusion",
+    "grad_reduce_in_fp32",
+    "cross_entropy_fusion_impl",
     "dataset_seq_length",
 )
 """Columns whose names are layout words."""
@@ -72,6 +74,11 @@ WORDS = {name: name for name in SAME} | {
     "ovl_overlap_moe_expert_parallel_comm": "overlap_moe_expert_parallel_comm",
     "ovl_delay_wgrad_compute": "delay_wgrad_compute",
     "ovl_overlap_param_gather_with_optimizer_step": "overlap_param_gather_with_optimizer_step",
+    "opt_optimizer": "optimizer",
+    "opt_use_precision_aware_optimizer": "use_precision_aware_optimizer",
+    "opt_main_params_dtype": "main_params_dtype",
+    "opt_exp_avg_dtype": "exp_avg_dtype",
+    "opt_exp_avg_sq_dtype": "exp_avg_sq_dtype",
     "packing": "packed_sequences",
 }
 """Column to layout word."""

@@ -93,7 +93,7 @@ def test_interleaved_sends_are_overlapped_not_batched() -> None:
     assert "batch_p2p_comm=false" in sentence(verdict, "pipeline.p2p-flags")
     verdict = judge("llama-3.1-70b", words, gpus=64)
     text = bridge.emit(verdict.problem, verdict.layout)
-    assert "comm_overlap.overlap_p2p_comm=true" in text and "comm_overlap.batch_p2p_comm=false" in text
+    assert "model.overlap_p2p_comm=true" in text and "model.batch_p2p_comm=false" in text
 
 
 def test_solve_keeps_tensor_groups_inside_a_domain_unless_told_otherwise() -> None:

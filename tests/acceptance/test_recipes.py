@@ -34,6 +34,14 @@ LAYERS_NOT_EVEN = (
     "the layers do not come out over pp * vpp, and the vision-language recipe gives no split (the text recipe of that "
     "size counts embedding and loss as layers): get_num_layers_to_build asserts",
 )
+FORTY_FIVE_LAYERS_ON_EIGHT = (
+    {"pipeline.pp-even"},
+    "45 layers on pp=8 with pipeline_model_parallel_layout=None: get_num_layers_to_build asserts",
+)
+FORTY_FIVE_LAYERS_AND_WINDOWS = (
+    {"pipeline.pp-even", "context.cp-swa"},
+    "45 layers on pp=8, and windowed layers on cp=8 with the p2p exchange, which Transformer Engine refuses",
+)
 SPLIT_OF_TWO_STAGES_ON_ONE = (
     {"pipeline.pp-first-last", "pipeline.pp-first-last-sane"},
     "first=17 and last=23 stay from a recipe with pp=2, this one sets pp=1: TransformerConfig.__post_init__ raises",
@@ -55,6 +63,8 @@ EXCEPTIONS = {
     "qwen35_vl_397b_a17b_pretrain_256gpu_h100_fp8cs_config": LAYERS_NOT_EVEN,
     "qwen35_vl_397b_a17b_pretrain_512gpu_h100_bf16_mock_config": LAYERS_NOT_EVEN,
     "qwen35_vl_35b_a3b_pretrain_16gpu_h100_fp8cs_config": LAYERS_NOT_EVEN,
+    "step35_196b_a11b_pretrain_512gpu_h100_bf16_config": FORTY_FIVE_LAYERS_AND_WINDOWS,
+    "step37_sft_64gpu_h100_bf16_flickr8k_config": FORTY_FIVE_LAYERS_ON_EIGHT,
     "qwen35_vl_35b_a3b_sft_8gpu_gb200_bf16_functional_config": SPLIT_OF_TWO_STAGES_ON_ONE,
 }
 

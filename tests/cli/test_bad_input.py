@@ -46,8 +46,12 @@ TINY = {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "vocab_siz
 FLAGS = {
     "unknown command": Bad(["sovle"], ["no command 'sovle'", "Did you mean solve?"]),
     "unknown option": Bad([*ASK, "--gpuz", "3"], ["--gpuz"]),
-    "option of a later issue": Bad([*ASK, "--fsdp"], ["--fsdp"]),
-    "another option of a later issue": Bad([*ASK, "--routing-imbalance", "2"], ["--routing-imbalance"]),
+    "option of another command": Bad([*ASK, "--pareto-front"], ["--pareto-front"]),
+    "routing more balanced than balanced": Bad([*ASK, "--routing-imbalance", "0.5"], ["routing_imbalance", "from 1"]),
+    "more than the whole optimizer": Bad([*ASK, "--offload-optimizer", "150%"], ["offload_optimizer", "100%"]),
+    "offload that is no number": Bad([*ASK, "--offload-optimizer", "half"], ["offload_optimizer", "half"]),
+    "unknown gradient type": Bad([*ASK, "--grad-dtype", "fp64"], ["grad_dtype", "fp32, bf16"]),
+    "misspelt optimizer": Bad([*ASK, "--optimizer", "precision_aware"], ["did you mean precision-aware"]),
     "unknown model": Bad(["solve", "llama-3.1-80b", "--gpus", "8", "--gpu", "h100"], ["llama-3.1-8", "MODEL"]),
     "unknown model without a likeness": Bad(
         ["solve", "zzz", "--gpus", "8", "--gpu", "h100"], ["model 'zzz'", "catalog"]

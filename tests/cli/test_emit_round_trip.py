@@ -148,6 +148,16 @@ SWITCHES: dict[str, list[Any]] = {
     "data_parallel_sharding_strategy": ["optim_grads_params"],
     "wgrad_deferral_limit": [5],
     "num_layers_at_start_in_bf16": [0, 3],
+    "optimizer": ["dist_muon"],
+    "main_grads_dtype": ["bf16"],
+    "main_params_dtype": ["fp16"],
+    "exp_avg_dtype": ["bf16", "fp8"],
+    "exp_avg_sq_dtype": ["bf16"],
+    "optimizer_offload_fraction": [0.5],
+    "cross_entropy_fusion_impl": ["native"],
+    "attention_backend": ["unfused", "flash"],
+    "hidden_dropout": [0.1],
+    "attention_dropout": [0.1],
 }
 
 

@@ -89,7 +89,7 @@ def splits(draw: st.DrawFn) -> PipelineSplit:
     return PipelineSplit(account_for_embedding=draw(st.booleans()), account_for_loss=draw(st.booleans()))
 
 
-@settings(max_examples=800, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 @given(st.integers(0, 24), st.integers(1, 6), st.integers(1, 4), splits())
 def test_each_form_builds_what_megatron_builds(layers: int, pp: int, vpp: int, split: PipelineSplit) -> None:
     assert sizes_of_split(layers, pp, vpp, split) == chunks_by_rank(layers, pp, vpp, split)
@@ -213,6 +213,22 @@ def test_kinds_follow_the_layer_pattern_and_mtp_repeats_the_last_kind() -> None:
     assert assignment is not None
     assert kinds_of(spec, assignment.chunks[0]) == {DENSE: 2, MOE: 1}
     assert kinds_of(spec, assignment.chunks[1]) == {DENSE: 1, MOE: 4}
+
+
+@pytest.mark.parametrize(
+    ("fields", "kinds"),
+    [
+        ({"num_moe_experts": 8, "mtp_num_layers": 2, "mtp_dense": True}, {MOE: 4, DENSE: 2}),
+        (
+            {"num_moe_experts": 8, "hybrid_override_pattern": "*E*E/*E/*E", "mtp_num_layers": 2},
+            {LayerKind("attention", "none"): 4, LayerKind("none", "moe"): 4},
+        ),
+    ],
+)
+def test_an_mtp_layer_is_what_the_model_says(fields: dict[str, object], kinds: dict[LayerKind, int]) -> None:
+    spec = model(num_layers=4, **fields)
+    assignment = assignment_of(spec, 1, 1, PipelineSplit())
+    assert assignment is not None and kinds_of(spec, assignment.chunks[0]) == kinds
 
 
 @pytest.mark.parametrize(

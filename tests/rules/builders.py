@@ -10,7 +10,7 @@ from constraints.problem import GIB, Problem
 from constraints.rule import Rule
 from models_catalog.schema import GpuSpec, ModelSpec
 
-__all__ = ["FULL", "gpu", "hybrid", "judge", "layout", "mla", "model", "moe", "problem", "selective", "verdict"]
+__all__ = ["FULL", "gpu", "hybrid", "judge", "layout", "mla", "model", "moe", "problem", "said", "selective", "verdict"]
 
 SETTINGS = frozenset(f.name for f in fields(Settings))
 ASKED = frozenset(f.name for f in fields(Problem)) - {"model", "gpus", "global_batch_size", "settings"}
@@ -153,8 +153,18 @@ def verdict(rule: Rule, asked: Problem, answer: Layout) -> str | None:
     return None if fact is None else fact.text
 
 
-def judge(rule: Rule, spec: ModelSpec, **words: Any) -> str | None:
-    """The verdict on a layout and a request in one breath: each word goes where it belongs, switches into both."""
-    asked = {name: value for name, value in words.items() if name in ASKED | SETTINGS}
+def said(spec: ModelSpec | None, **words: Any) -> tuple[Problem, Layout]:
+    """A request and a layout in one breath: each word goes where it belongs, switches and ``gpus`` into both.
+
+    ``global_batch_size`` is the layout's, ``asked_batch`` the request's.
+    """
+    asked = {name: value for name, value in words.items() if name in ASKED | SETTINGS | {"gpus"}}
+    if "asked_batch" in words:
+        asked["global_batch_size"] = words.pop("asked_batch")
     answered = {name: value for name, value in words.items() if name not in ASKED}
-    return verdict(rule, problem(spec, **asked), layout(**answered))
+    return problem(spec, **asked), layout(**answered)
+
+
+def judge(rule: Rule, spec: ModelSpec | None, **words: Any) -> str | None:
+    """The verdict on a layout and a request that are said in one breath."""
+    return verdict(rule, *said(spec, **words))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from constraints.layout import Layout, PipelineSplit, Recompute
 from constraints.problem import Problem
 from models_catalog.loader import load_gpu, load_model
 from models_catalog.schema import ModelSpec
-from tests.rules.builders import ASKED, FULL, SETTINGS, hybrid, layout, mla, model, moe, problem, selective
+from tests.rules.builders import FULL, hybrid, mla, model, moe, said, selective
 
 __all__ = ["EXAMPLES", "Example"]
-
-LAYOUT = frozenset(f.name for f in fields(Layout))
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,8 @@ class Example:
     layout: Layout
 
 
-def _example(words: str, spec: ModelSpec | None = None, **said: Any) -> Example:
-    """Each name goes where it belongs: the request, the layout, or the switches, which are the same in both."""
-    asked = {name: value for name, value in said.items() if name in ASKED | SETTINGS | {"asked_batch"}}
-    answered = {name: value for name, value in said.items() if name in LAYOUT | SETTINGS}
-    if "gpus" in said:
-        asked["gpus"] = said["gpus"]
-    if "asked_batch" in asked:
-        asked["global_batch_size"] = asked.pop("asked_batch")
-    assert asked.keys() | answered.keys() | {"asked_batch"} >= said.keys(), sorted(said)
-    return Example(words, problem(spec, **asked), layout(**answered))
+def _example(words: str, spec: ModelSpec | None = None, **means: Any) -> Example:
+    return Example(words, *said(spec, **means))
 
 
 GROUPS_OF_SIX = model(num_attention_heads=24, num_query_groups=6)

@@ -5,7 +5,7 @@ It lets any layout be put to ``post``, those too that ``solve`` never makes, suc
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,7 +42,7 @@ class PlainBuilder:
             sequence_shards=layout.sequence_shards,
             stage_gpus=layout.stage_gpus,
             recompute=layout.recompute,
-            batch_unit=layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.vpp is not None else 1),
+            batch_unit=layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.interleaved else 1),
         )
 
     def _require(self, truth: bool, when: Any = None) -> None:
@@ -83,6 +83,6 @@ class PlainBuilder:
     def interleaved(self) -> bool:
         return self.layout.interleaved
 
-    def at_most_held(self, formula: Callable[[Any], int], bound: int) -> None:
+    def at_most_held(self, formulas: Callable[[Any], Iterable[int]], bound: int) -> None:
         for stage in layout_stages(self.problem, self.layout) or ():
-            self._require(formula(stage) <= bound)
+            self._require(all(quantity <= bound for quantity in formulas(stage)))

@@ -35,7 +35,8 @@ def layout_of_variables(rng: Random, model: Model) -> Layout | None:
             return None
         count = rng.choice(fitting if fitting and rng.random() < 0.7 else counts)
     else:
-        multiple = 1 if shape.vpp is None else problem.settings.microbatch_group_size_per_vp_stage or shape.pp
+        group = problem.settings.microbatch_group_size_per_vp_stage or shape.pp
+        multiple = group if shape.vpp is not None and shape.pp > 1 else 1
         count = chosen_microbatches(problem.target_sequences, drawn["dp"], drawn["micro_batch_size"], multiple)
         if count < shape.least or (shape.most is not None and count > shape.most):
             return None

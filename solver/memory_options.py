@@ -1,0 +1,79 @@
+"""The request's memory options as Megatron's switches: optimizer variant, gradient type, FSDP, offloading, packing."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Any
+
+from constraints.errors import RequestError
+from constraints.layout import Settings
+from solver.request import Request
+
+__all__ = ["GRADIENT_TYPES", "OPTIMIZERS", "imbalance_percent", "with_memory_options"]
+
+OPTIMIZERS = ("distributed", "precision-aware", "plain")
+GRADIENT_TYPES = ("fp32", "bf16")
+LARGEST_IMBALANCE = 100.0
+
+_OPTIMIZER_SWITCHES: dict[str, dict[str, Any]] = {
+    "distributed": {},
+    "precision-aware": {
+        "use_precision_aware_optimizer": True,
+        "exp_avg_dtype": "bf16",
+        "exp_avg_sq_dtype": "bf16",
+    },
+    "plain": {"use_distributed_optimizer": False},
+}
+"""``precision-aware`` is Bridge's performance setting: both moments in bf16."""
+
+_PERCENT = re.compile(r"\s*(\d{1,3}(?:\.\d{1,6})?)\s*%?\s*")
+
+
+def with_memory_options(request: Request, settings: Settings) -> Settings:
+    """``settings`` with the switches that the request's memory options mean; a pinned switch goes before them.
+
+    Raises :class:`~constraints.errors.RequestError`.
+    """
+    switches = dict(_OPTIMIZER_SWITCHES[_one_of(request, "optimizer", OPTIMIZERS)])
+    if _one_of(request, "grad_dtype", GRADIENT_TYPES) == "bf16":
+        switches["grad_reduce_in_fp32"] = False
+    if request.fsdp:
+        switches |= {"use_megatron_fsdp": True, "data_parallel_sharding_strategy": "optim_grads_params"}
+    if request.offload_optimizer is not None and (share := _share(request)) > 0:
+        switches |= {"optimizer_cpu_offload": True, "optimizer_offload_fraction": share}
+    if request.packed:
+        switches["packed_sequences"] = "offline"
+    return replace(settings, **{name: value for name, value in switches.items() if name not in settings.changed()})
+
+
+def imbalance_percent(request: Request) -> int:
+    """Rows of the busiest rank's experts in percent of the mean. Raises :class:`~constraints.errors.RequestError`."""
+    factor = request.routing_imbalance
+    if factor is None:
+        return 100
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor <= LARGEST_IMBALANCE:
+        message = f"must be a number from 1 (balanced) to {LARGEST_IMBALANCE:g}"
+        raise RequestError("routing_imbalance", factor, request.origin("routing_imbalance"), message)
+    return math.ceil(factor * 100)
+
+
+def _share(request: Request) -> float:
+    matched = _PERCENT.fullmatch(str(request.offload_optimizer))
+    if matched is None or float(matched[1]) > 100:
+        origin = request.origin("offload_optimizer")
+        raise RequestError("offload_optimizer", request.offload_optimizer, origin, "must be from 0% to 100%")
+    return float(matched[1]) / 100
+
+
+def _one_of(request: Request, name: str, choices: tuple[str, ...]) -> str:
+    from solver.pinned import similar
+
+    value = getattr(request, name)
+    if value is None:
+        return choices[0]
+    if value not in choices:
+        message = f"is none of {', '.join(choices)}" + similar(value, choices)
+        raise RequestError(name, value, request.origin(name), message)
+    return str(value)

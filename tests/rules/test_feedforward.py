@@ -1,0 +1,50 @@
+"""Rules about feed-forward width and vocabulary: each is broken by one layout and kept by a near twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from constraints.feedforward import RULES
+from models_catalog.schema import ModelSpec
+from tests.rules.builders import hybrid, judge, model, moe
+
+BY_ID = {rule.id: rule for rule in RULES}
+
+BARE = {"should_pad_vocab": False, "vocab_size": 50257}
+
+BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
+    ("feedforward.ffn-tp", model(ffn_hidden_size=14337), {"tp": 2}, ("14337", "tp=2", "14337 mod 2 = 1")),
+    ("feedforward.ffn-tp", model(ffn_hidden_size=14337, gated_linear_unit=False), {"tp": 2}, ("14337 mod 2 = 1",)),
+    ("feedforward.ffn-tp", model(ffn_hidden_size=None, hidden_size=4097), {"tp": 8}, ("16388 mod 8 = 4",)),
+    ("feedforward.ffn-tp", moe(ffn_hidden_size=6143, moe_layer_freq=(0, *(1,) * 47)), {"tp": 2}, ("6143 mod 2 = 1",)),
+    ("feedforward.ffn-tp", hybrid("M-M*", ffn_hidden_size=6143), {"tp": 2}, ("6143 mod 2 = 1",)),
+    ("feedforward.vocab-pad", model(**BARE), {"tp": 8}, ("50257", "tp=8", "50257 mod 8 = 1", "should_pad_vocab=True")),
+]
+
+KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
+    ("feedforward.ffn-tp", model(), {"tp": 8}),
+    # Where every layer is MoE, no dense layer is built and its width does not matter.
+    ("feedforward.ffn-tp", moe(ffn_hidden_size=6143), {"tp": 2}),
+    ("feedforward.ffn-tp", hybrid("MEM*", ffn_hidden_size=6143, num_moe_experts=8), {"tp": 2}),
+    ("feedforward.ffn-tp", model(ffn_hidden_size=14337), {"tp": 1}),
+    ("feedforward.vocab-pad", model(vocab_size=50257), {"tp": 8}),
+    ("feedforward.vocab-pad", model(should_pad_vocab=False, vocab_size=50256), {"tp": 8}),
+]
+
+
+@pytest.mark.parametrize(("name", "spec", "words", "numbers"), BROKEN)
+def test_broken(name: str, spec: ModelSpec, words: dict[str, Any], numbers: tuple[str, ...]) -> None:
+    text = judge(BY_ID[name], spec, **words)
+    assert text is not None
+    assert all(number in text for number in numbers), text
+
+
+@pytest.mark.parametrize(("name", "spec", "words"), KEPT)
+def test_kept(name: str, spec: ModelSpec, words: dict[str, Any]) -> None:
+    assert judge(BY_ID[name], spec, **words) is None
+
+
+def test_every_rule_is_broken_and_kept() -> None:
+    assert {case[0] for case in BROKEN} == {case[0] for case in KEPT} == set(BY_ID)

@@ -1,0 +1,95 @@
+"""The scoreboard of the memory estimate: its shape, what it skips, and the accuracy that the project stands for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.memory_accuracy import board, main
+from benchmarks.memory_rows import measured_row
+from benchmarks.rows import Skipped, read_rows
+
+DATA = Path(__file__).parent.parent / "benchmarks" / "data"
+FILES = (str(DATA / "memory_runs.csv"), str(DATA / "golden_runs.csv"))
+
+
+@pytest.fixture(scope="module")
+def figures() -> dict[str, Any]:
+    return board(FILES, 4.0)
+
+
+def test_the_estimate_is_within_its_bars(figures: dict[str, Any]) -> None:
+    total = figures["total"]
+    assert total["rows_scored"] >= 50
+    assert total["mean_absolute_error"] <= 0.03
+    assert total["above_8_percent"] <= 0.10
+    assert -0.01 <= total["bias"] <= 0.03
+    assert total["inside_interval"] >= 0.95
+
+
+def test_no_run_that_ran_out_is_called_fitting(figures: dict[str, Any]) -> None:
+    assert figures["total"]["ran_out"] >= 3
+    assert figures["total"]["ran_out_but_fits"] == []
+
+
+def test_every_row_is_scored_or_skipped_for_a_reason(figures: dict[str, Any]) -> None:
+    rows = sum(1 for path in FILES for _ in read_rows(path))
+    assert sum(figures["skipped"].values()) == figures["total"]["rows_skipped"] < rows
+    assert all(reason for reason in figures["skipped"])
+
+
+RUN = {
+    "id": "cluster",
+    "model": "Llama-3.1-8B",
+    "gpu": "H100-80GB",
+    "num_gpus": "8",
+    "tp": "2",
+    "pp": "1",
+    "mbs": "1",
+    "gbs": "32",
+    "seq": "4096",
+    "recompute": "none",
+    "precision": "bf16",
+    "dist_opt": "1",
+    "sp": "1",
+    "peak_alloc_GiB": "40",
+    "fits": "1",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": "no-such-model"}, "model not in the catalog"),
+        ({"model": "bert:bert_tp1"}, "encoder-decoder or BERT"),
+        ({"model": "gpt:some_test"}, "only the name of a test, no architecture"),
+        ({"num_gpus": ""}, "unknown world size"),
+        ({"gpu": "?"}, "unknown GPU ?"),
+        ({"seq": ""}, "sequence length unknown"),
+        ({"tp": ""}, "degrees unknown"),
+        ({"peak_alloc_GiB": ""}, "no measured peak"),
+        ({"gbs": "33"}, "the global batch is no multiple of dp * micro-batch"),
+        ({"tp": "3"}, "degrees do not multiply to the world size"),
+    ],
+)
+def test_a_row_that_cannot_be_scored_says_why(changes: dict[str, str], reason: str) -> None:
+    with pytest.raises(Skipped) as skipped:
+        measured_row(RUN | changes)
+    assert skipped.value.reason == reason
+
+
+def test_layers_of_a_row_go_before_the_entry() -> None:
+    assert measured_row(RUN | {"layers": "4"}).problem.model.num_layers == 4
+    cut = measured_row(RUN | {"model": "DeepSeek-V3 (first 4 layers, 1 dense)", "tp": "1", "sp": "0", "ep": "8"})
+    assert cut.problem.model.moe_layer_freq == (0, 1, 1, 1)
+    assert cut.problem.model.mtp_num_layers is None
+
+
+def test_the_board_prints_json() -> None:
+    result = CliRunner().invoke(main, ["--csv", FILES[0]])
+    assert result.exit_code == 0
+    assert {"total", "by_source", "skipped", "worst"} <= set(json.loads(result.output))
