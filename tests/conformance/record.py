@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tests.conformance.megatron import stand_ins
 from tests.conformance.verdict_file import FOLDER, Recorded, write_verdicts
 
 __all__ = ["main"]
+
+NOT_ASKED = "not asked"
+"""The stage of a question that cannot be driven."""
 
 
 def main(words: list[str]) -> None:
@@ -37,7 +40,8 @@ def main(words: list[str]) -> None:
     started = time.monotonic()
     if chosen.what == "questions":
         head |= {"seed": chosen.seed}
-        write_verdicts(FOLDER / f"{label}.jsonl.gz", head, _asked(chosen.seed, chosen.count))
+        path = FOLDER / f"{label}.jsonl.gz"
+        write_verdicts(path, head, _asked(chosen.seed, chosen.count, path.with_suffix(".part")))
     elif chosen.what == "answers":
         from tests.conformance.record_answers import record
 
@@ -49,19 +53,27 @@ def main(words: list[str]) -> None:
     print(f"{label}: {chosen.what} in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
-def _asked(seed: int, count: int) -> Iterator[Recorded]:
+def _asked(seed: int, count: int, part: Path) -> Iterator[Recorded]:
+    """Ask; ``part`` keeps the answers as they come, so that a recording that was cut off goes on where it was."""
     from tests.conformance.megatron.examination import examine
     from tests.conformance.megatron.job import Job, NotDrivable
     from tests.conformance.questions import questions
 
-    for number, line in enumerate(questions(seed, count), start=1):
-        try:
-            verdict = examine(Job.of_line(line))
-        except NotDrivable:
-            continue
-        yield Recorded(line, verdict.stage, verdict.error, verdict.where, verdict.remarks)
-        if number % 1000 == 0:
-            print(f"{number} of {count}", file=sys.stderr, flush=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    known = part.read_text(encoding="utf-8").splitlines() if part.exists() else []
+    with part.open("a", encoding="utf-8") as file:
+        for number, line in enumerate(questions(seed, count)):
+            if number >= len(known):
+                try:
+                    verdict = examine(Job.of_line(line))
+                    answer = [verdict.stage, verdict.error, verdict.where, verdict.remarks]
+                except NotDrivable:
+                    answer = []
+                known.append(json.dumps(answer))
+                print(known[-1], file=file, flush=True)
+            stage, error, where, remarks = json.loads(known[number]) or (NOT_ASKED, "", "", ())
+            if stage != NOT_ASKED:
+                yield Recorded(line, stage, error, where, tuple(remarks))
 
 
 if __name__ == "__main__":

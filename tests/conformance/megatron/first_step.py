@@ -88,10 +88,8 @@ def route(model: Any, built: Any) -> None:
     layer.router.forward = reached
     layer.shared_experts_compute = reached
     hidden = torch.empty(4, 1, model.hidden_size, device="meta")
-    try:
+    with contextlib.suppress(Reached):
         layer(hidden)
-    except Reached:
-        pass
     bias = torch.zeros(model.num_moe_experts) if model.moe_router_enable_expert_bias else None
     if model.moe_router_load_balancing_type == "sinkhorn":
         torch.topk(torch.rand(4, model.num_moe_experts), k=model.moe_router_topk, dim=1)

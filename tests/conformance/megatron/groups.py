@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from inspect import signature
 from typing import Any
 
@@ -48,7 +49,27 @@ def make(container: Any, ranks: int) -> None:
         "create_gloo_process_groups": False,
     }
     known = signature(parallel_state.initialize_model_parallel).parameters
-    parallel_state.initialize_model_parallel(**{name: value for name, value in given.items() if name in known})
+    with _own_groups_only():
+        parallel_state.initialize_model_parallel(**{name: value for name, value in given.items() if name in known})
+
+
+@contextlib.contextmanager
+def _own_groups_only() -> Iterator[None]:
+    """Groups that rank 0 is not in are not made: it would get nothing of them but the time that they take."""
+    import torch.distributed as dist
+
+    real = dist.new_group
+
+    def new_group(ranks: Any = None, *args: Any, **given: Any) -> Any:
+        if ranks is not None and 0 not in ranks:
+            return dist.GroupMember.NON_GROUP_MEMBER
+        return real(ranks, *args, **given)
+
+    dist.new_group = new_group
+    try:
+        yield
+    finally:
+        dist.new_group = real
 
 
 def count_microbatches(container: Any) -> int:

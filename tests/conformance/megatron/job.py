@@ -8,10 +8,33 @@ from typing import Any
 __all__ = ["Job", "NotDrivable", "UnknownField", "configuration", "is_latent"]
 
 CATALOG_ONLY = frozenset(
-    "name norms_per_layer qk_layernorm_all_heads window_num_attention_heads window_num_query_groups window_kv_channels"
-    " mtp_dense hf_id family aliases total_parameters active_parameters parameters_exact parameters_include_mtp sources"
-    " note max_position_embeddings csa_compress_ratios o_groups o_lora_rank enable_hyper_connections"
-    " num_residual_streams position_embedding_type rope_type multi_latent_attention".split()
+    (
+        "name",
+        "norms_per_layer",
+        "qk_layernorm_all_heads",
+        "window_num_attention_heads",
+        "window_num_query_groups",
+        "window_kv_channels",
+        "mtp_dense",
+        "hf_id",
+        "family",
+        "aliases",
+        "total_parameters",
+        "active_parameters",
+        "parameters_exact",
+        "parameters_include_mtp",
+        "sources",
+        "note",
+        "max_position_embeddings",
+        "csa_compress_ratios",
+        "o_groups",
+        "o_lora_rank",
+        "enable_hyper_connections",
+        "num_residual_streams",
+        "position_embedding_type",
+        "rope_type",
+        "multi_latent_attention",
+    )
 )
 """Fields of a model's entry that are no field of a provider, or speak of positions, which decide no layout."""
 

@@ -292,7 +292,7 @@ def _recompute(question: Question, draw: Random) -> bool:
     if draw.random() < 0.5:
         _put(question, recompute_num_layers=draw.choice((1, 2, 99, None)))
     if draw.random() < 0.6:
-        modules = "core_attn moe_act layernorm mla_up_proj mlp moe shared_experts attn gdn_norm_out".split()
+        modules = ("core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts", "attn")
         _put(question, recompute_modules=draw.sample(modules, draw.choice((1, 1, 2))))
     return True
 
@@ -324,7 +324,7 @@ def _precision(question: Question, draw: Random) -> bool:
 
 
 def _graphs(question: Question, draw: Random) -> bool:
-    modules = "attn mlp moe moe_router moe_preprocess mamba".split()
+    modules = ("attn", "mlp", "moe", "moe_router", "moe_preprocess", "mamba")
     _put(question, cuda_graph_impl=draw.choice(("transformer_engine", "transformer_engine", "local", "full_iteration")))
     _put(question, cuda_graph_modules=draw.sample(modules, draw.choice((0, 1, 1, 2))), use_te_rng_tracker=True)
     question["layout"]["rng.te_rng_tracker"] = True

@@ -12,7 +12,7 @@ Question = dict[str, Any]
 """A line of ``check --batch``: ``gpus``, ``gpu``, ``seq_length``, ``model``, ``layout`` (Bridge overrides)."""
 
 MODEL = "model."
-MOST_GPUS = 256
+MOST_GPUS = 128
 
 
 def divisors(number: int, most: int) -> list[int]:
