@@ -25,6 +25,9 @@ __all__ = ["main"]
 NOT_ASKED = "not asked"
 """The stage of a question that cannot be driven."""
 
+ASK_AGAIN = "null"
+"""What may be written in the place of an answer, where the driver was mended."""
+
 
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description="Record the verdicts of the real Megatron.")
@@ -61,19 +64,25 @@ def _asked(seed: int, count: int, part: Path) -> Iterator[Recorded]:
 
     part.parent.mkdir(parents=True, exist_ok=True)
     known = part.read_text(encoding="utf-8").splitlines() if part.exists() else []
+    again = [number for number, text in enumerate(known) if text == ASK_AGAIN]
     with part.open("a", encoding="utf-8") as file:
         for number, line in enumerate(questions(seed, count)):
-            if number >= len(known):
+            if number >= len(known) or known[number] == ASK_AGAIN:
                 try:
                     verdict = examine(Job.of_line(line))
                     answer = [verdict.stage, verdict.error, verdict.where, verdict.remarks]
                 except NotDrivable:
                     answer = []
-                known.append(json.dumps(answer))
-                print(known[-1], file=file, flush=True)
+                if number < len(known):
+                    known[number] = json.dumps(answer)
+                else:
+                    known.append(json.dumps(answer))
+                    print(known[-1], file=file, flush=True)
             stage, error, where, remarks = json.loads(known[number]) or (NOT_ASKED, "", "", ())
             if stage != NOT_ASKED:
                 yield Recorded(line, stage, error, where, tuple(remarks))
+    if again:
+        part.write_text("".join(text + "\n" for text in known), encoding="utf-8")
 
 
 if __name__ == "__main__":

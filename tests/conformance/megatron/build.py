@@ -1,6 +1,7 @@
-"""The first pipeline chunk of the model, built by Bridge's own provider with Transformer Engine's modules, without storage.
+"""The first pipeline chunk of a model, and the last where MTP layers are, built by Bridge's own provider.
 
-Layers of one kind are alike: of each kind in the whole model one is built, wherever it stands.
+Modules are Transformer Engine's, without storage. Layers of one kind are alike: of each kind in the whole model one is
+built, wherever it stands.
 """
 
 from __future__ import annotations
@@ -12,28 +13,60 @@ from inspect import signature
 from typing import Any
 from unittest.mock import patch
 
-__all__ = ["first_chunk"]
+__all__ = ["chunks"]
 
 
-def first_chunk(provider: Any) -> Any:
-    """The model of pipeline rank 0, virtual stage 0. Raises what building it raises."""
-    import torch
+def chunks(provider: Any) -> list[Any]:
+    """The model's chunks: that of pipeline rank 0, and where the last rank has MTP layers, its last too.
+
+    Raises what building them raises.
+    """
+    from megatron.core import parallel_state
     from megatron.core.process_groups_config import ProcessGroupCollection
 
     provider._pg_collection = ProcessGroupCollection.use_mpu_process_groups()
     _choose_spec(provider)
-    stage = 0 if provider.virtual_pipeline_model_parallel_size else None
+    stages, ranks = provider.virtual_pipeline_model_parallel_size, provider.pipeline_model_parallel_size
+    built = [_chunk(provider, 0 if stages else None, first=True, last=ranks == 1)]
+    if provider.mtp_num_layers and ranks > 1 and hasattr(provider, "transformer_layer_spec"):
+        parallel_state.set_pipeline_model_parallel_rank(ranks - 1)
+        real = provider._pg_collection.pp
+        provider._pg_collection.pp = _LastOf(ranks)
+        try:
+            built.append(_chunk(provider, stages - 1 if stages else None, first=False, last=True))
+        finally:
+            parallel_state.set_pipeline_model_parallel_rank(0)
+            provider._pg_collection.pp = real
+    return built
+
+
+class _LastOf:
+    """A pipeline group seen from its last rank."""
+
+    def __init__(self, ranks: int) -> None:
+        self.ranks = ranks
+
+    def size(self) -> int:
+        return self.ranks
+
+    def rank(self) -> int:
+        return self.ranks - 1
+
+
+def _chunk(provider: Any, stage: int | None, *, first: bool, last: bool) -> Any:
+    import torch
+
     # set up only where a GPU is: random numbers are not drawn, rotary tables not cut, kernels not fused
     provider.perform_initialization = False
     provider.init_model_with_meta_device = True
     with (
         _without_random_state(),
         _without_scales(),
-        _one_layer_a_kind(provider),
+        _one_layer_a_kind(provider, whole=first),
         _whole_rotary_tables(),
         torch.device("meta"),
     ):
-        return provider.provide(pre_process=True, post_process=False, vp_stage=stage)
+        return provider.provide(pre_process=first, post_process=last, vp_stage=stage)
 
 
 def _choose_spec(provider: Any) -> None:
@@ -53,7 +86,8 @@ def _choose_spec(provider: Any) -> None:
 
 
 @contextlib.contextmanager
-def _one_layer_a_kind(provider: Any) -> Iterator[None]:
+def _one_layer_a_kind(provider: Any, *, whole: bool) -> Iterator[None]:
+    """``whole``: of each kind in the model, else in the chunk."""
     if hasattr(provider, "hybrid_override_pattern"):
         with _one_symbol_each(provider):
             yield
@@ -64,7 +98,9 @@ def _one_layer_a_kind(provider: Any) -> Iterator[None]:
 
     def thinned(config: Any, spec: Any, *args: Any, **given: Any) -> Any:
         submodules = original(config, spec, *args, **given)
-        every = _every_layer(config) if hasattr(spec, "layer_specs") else [spec]
+        every = list(submodules.layer_specs)
+        if whole:
+            every = _every_layer(config) if hasattr(spec, "layer_specs") else [spec]
         layers = every if _differ_by_place(provider) else list({str(layer): layer for layer in every}.values())
         return transformer_block.TransformerBlockSubmodules(layer_specs=layers, layer_norm=submodules.layer_norm)
 
@@ -73,8 +109,9 @@ def _one_layer_a_kind(provider: Any) -> Iterator[None]:
 
 
 def _differ_by_place(provider: Any) -> bool:
-    """True if layers of one kind exchange differently under context parallelism: then all are built."""
-    return isinstance(getattr(provider, "cp_comm_type", None), list) and provider.context_parallel_size > 1
+    """True if layers of one kind attend differently under context parallelism: then all are built."""
+    listed = isinstance(getattr(provider, "cp_comm_type", None), list)
+    return provider.context_parallel_size > 1 and (listed or bool(getattr(provider, "window_size", None)))
 
 
 def _every_layer(config: Any) -> list[Any]:
@@ -158,6 +195,5 @@ def _without_random_state() -> Iterator[None]:
             if hasattr(tracker, "fork"):
                 nothing = lambda self, *args, **given: contextlib.nullcontext()  # noqa: E731
                 stack.enter_context(patch.object(tracker, "fork", nothing))
-        stack.enter_context(patch.object(random, "_get_cuda_rng_state", lambda *args, **given: None))
         stack.enter_context(patch.object(layers, "_grad_accum_fusion_available", True))
         yield

@@ -91,7 +91,7 @@ class _Examination:
             self.remarks += groups.split_layers(self.provider)
 
     def build(self) -> None:
-        self.model = build.first_chunk(self.provider)
+        self.model = build.chunks(self.provider)[0]
 
     def slice_batch(self) -> None:
         first_step.slice_batch(self.provider, self.job.seq_length)

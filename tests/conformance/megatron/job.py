@@ -151,7 +151,7 @@ def _provider(job: Job) -> Any:
     make = _provider_class(job)
     given: dict[str, Any] = {"should_pad_vocab": True, "share_embeddings_and_output_weights": False}
     given |= {"add_bias_linear": False, "normalization": "RMSNorm", "seq_length": job.seq_length}
-    given["gradient_accumulation_fusion"] = True  # Bridge looks whether its kernel is installed
+    given |= {"gradient_accumulation_fusion": True, "bias_dropout_fusion": False}  # kernels; Bridge looks for the first
     if model.get("num_moe_experts"):  # as every family of Bridge sets them
         given |= {"moe_grouped_gemm": True, "moe_token_dispatcher_type": "alltoall"}
     known = {f.name for f in fields(make)}

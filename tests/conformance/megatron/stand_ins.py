@@ -187,6 +187,7 @@ def stopping_at(owner: Any, name: str) -> Iterator[None]:
 def on_gpu(gpu: str) -> Iterator[None]:
     """Inside, CUDA says that it has one device of that kind; tensors made for it are made without storage."""
     import torch
+    from megatron.core.tensor_parallel import random
 
     name, major = GPUS[gpu]
     properties = types.SimpleNamespace(
@@ -207,6 +208,7 @@ def on_gpu(gpu: str) -> Iterator[None]:
         for attribute, fake in fakes.items():
             stack.enter_context(_replaced(torch.cuda, attribute, fake))
         stack.enter_context(_replaced(torch.Tensor, "cuda", lambda tensor, *args, **given: tensor))
+        stack.enter_context(_replaced(random, "_get_cuda_rng_state", lambda *args, **given: None))
         stack.enter_context(_elsewhere())
         yield
 

@@ -1,0 +1,26 @@
+"""Where meshwright is stricter than Megatron on purpose: rules that hold though nothing raises, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["ADDITIONS", "addition"]
+
+ADDITIONS = {
+    "pipeline.pp-first-last-sane": "Megatron checks neither: a stage gets a negative number of layers, or a hybrid model on "
+    "one rank ignores the counts.",
+    "pipeline.hybrid-layout": "Megatron's hybrid model does not look at pipeline_model_parallel_layout: it would be ignored.",
+    "experts.latent": "A latent width of 0 is 'not set' to the MoE layer and a width of 0 to its experts, which then fail in "
+    "the first matrix product.",
+    "optimizer.mfsdp-v1": "Megatron Bridge compares torch FSDP2 with dist.use_megatron_fsdp only: through ddp, both pass.",
+    "optimizer.gtp": "Megatron Bridge does not pass the weight shards to parallel_state, whose conditions on data "
+    "parallelism and optimizer instances would raise.",
+    "context.cp-hier": "Before generation 0.19 nothing looks at a2a+p2p without hierarchical_context_parallel_sizes: "
+    "attention then runs without context parallelism.",
+}
+"""Rule to the reason why it stands though Megatron accepts."""
+
+
+def addition(broken: Iterable[str]) -> str | None:
+    """The first of ``broken`` that is an addition: it alone makes the layout illegal to meshwright."""
+    return next((rule for rule in broken if rule in ADDITIONS), None)
