@@ -125,7 +125,7 @@ class OneExchange(ContextRule):
 
 
 class LatentExchange(ContextRule):
-    """Under cp > 1 multi-latent attention exchanges by p2p, a2a or a2a+p2p, not by all_gather (wider keys than values).
+    """Under cp > 1 multi-latent attention, whose keys and values differ in width, exchanges by p2p or a2a+p2p.
 
     Transformer Engine 2.12, which goes with this generation, says so.
     """
@@ -141,12 +141,13 @@ class LatentExchange(ContextRule):
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
         model = problem.model
-        if cp == 1 or not model.multi_latent_attention or "all_gather" not in _exchanges(settings):
+        others = [exchange for exchange in _exchanges(settings) if exchange in ("all_gather", "a2a")]
+        if cp == 1 or not model.multi_latent_attention or not others:
             return None
         keys, values = (model.qk_head_dim or 128) + (model.qk_pos_emb_head_dim or 64), model.v_head_dim or 128
         if keys == values:
             return None
-        return f"keys {keys} and values {values} wide with cp={cp} and cp_comm_type=all_gather: use p2p or a2a"
+        return f"keys {keys} and values {values} wide with cp={cp} and cp_comm_type={others[0]}: use p2p"
 
 
 class HeadsOverContext(Rule):

@@ -270,6 +270,32 @@ class SharedExpertOverlapAlltoall(SettingsRule):
         return "moe_shared_expert_overlap=True with moe_token_dispatcher_type=flex: use alltoall"
 
 
+class FlexNeedsOthers(Rule):
+    """The flex dispatcher needs somebody to send to, whatever its backend: etp * ep > 1."""
+
+    id = "dispatch.flex-alone"
+    noticed = Noticed.BUILD
+    source = older_mcore("transformer/moe/token_dispatcher.py", "MoEFlexTokenDispatcher.__init__")
+    scope = ("ep", "etp")
+    reads = ("moe_token_dispatcher_type",)
+    until = "0.19"
+    example = "moe_token_dispatcher_type=flex moe_flex_dispatcher_backend=hybridep with ep=1 etp=1"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not self._concerns(problem, layout.settings) or layout.etp * layout.ep > 1
+
+    def _concerns(self, problem: Problem, settings: Settings) -> bool:
+        flexible = settings.moe_token_dispatcher_type == "flex"
+        return flexible and settings.moe_flex_dispatcher_backend == "hybridep" and has_expert_layers(problem.model)
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if self._concerns(problem, problem.settings):
+            model.at_most(2, model.arithmetic.mul(model.x.etp, model.x.ep))
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"the hybridep backend needs etp*ep > 1, here it is {layout.etp * layout.ep}: use alltoall"
+
+
 class DelayedWeightGradient(SettingsRule):
     """Delaying weight gradients belongs to the overlap of the expert exchange."""
 
@@ -353,6 +379,7 @@ RULES = (
     ExpertCapacity(),
     SharedExpertOverlap(),
     SharedExpertOverlapAlltoall(),
+    FlexNeedsOthers(),
     ExchangeOverlapWithPrediction(),
     ExchangeOverlap(),
     DelayedWeightGradient(),

@@ -119,7 +119,7 @@ class PipesOverRanks(ShapeRule):
 
 
 class PipesUnknown(ShapeRule):
-    """A hybrid pattern has no pipes: it is split evenly or by first and last counts."""
+    """A hybrid pattern has neither pipes nor MTP parts: it is split evenly or by first and last counts."""
 
     id = "hybrid.hybrid-no-pipes"
     source = older_mcore("ssm/mamba_hybrid_layer_allocation.py", "_allocate_override")
@@ -127,10 +127,10 @@ class PipesUnknown(ShapeRule):
     example = "M*M|M*M on two pipeline ranks"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
-        return _segments(model) == 1
+        return not set(model.hybrid_override_pattern or "") & {"|", "/"}
 
     def reason(self, problem: Problem, layout: Layout) -> str:
-        return f"the pattern has {_segments(problem.model)} segments, and this generation knows no pipes"
+        return f"the pattern {problem.model.hybrid_override_pattern} holds | or /, which this generation does not know"
 
 
 class EverySegmentBuilt(ShapeRule):

@@ -13,6 +13,7 @@ from constraints import (
     feedforward,
     hybrid,
     interleaving,
+    known,
     mesh,
     optimizer,
     precision,
@@ -30,6 +31,7 @@ from constraints.rule import Rule, Stratum
 __all__ = ["RULES", "broken_rules", "enforced_rules", "rule_named", "rules_of"]
 
 RULES: tuple[Rule, ...] = (
+    *known.RULES,
     *mesh.RULES,
     *attention.RULES,
     *feedforward.RULES,

@@ -18,7 +18,7 @@ from typing import Any
 
 from cli.emit import bridge
 from constraints.errors import MeshwrightError
-from models_catalog.loader import find_model, model_names
+from models_catalog.loader import model_names
 from models_catalog.schema import ModelSpec
 from solver import Request
 from solver.resolution import OBJECTIVE_NAMES, resolve
@@ -26,7 +26,34 @@ from solver.synthesis import solve_problem
 
 __all__ = ["asked", "entry"]
 
-GPU_COUNTS = (8, 12, 16, 20, 24, 28, 36, 40, 48, 56, 60, 72, 80, 96, 100, 112, 120, 144, 160, 168, 200, 216, 250, 256, 320, 384)
+GPU_COUNTS = (
+    8,
+    12,
+    16,
+    20,
+    24,
+    28,
+    36,
+    40,
+    48,
+    56,
+    60,
+    72,
+    80,
+    96,
+    100,
+    112,
+    120,
+    144,
+    160,
+    168,
+    200,
+    216,
+    250,
+    256,
+    320,
+    384,
+)
 GPUS = ("h100", "h100", "b200", "gb200-nvl72")
 TOP = 8
 SECONDS = 8.0

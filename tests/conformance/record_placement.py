@@ -34,7 +34,11 @@ def shapes(count: int, seed: int = 7) -> list[dict[str, int]]:
     draw, found = Random(seed), {}
     while len(found) < count:
         tp, cp, pp = draw.choice((1, 2, 3, 4, 6, 8)), draw.choice((1, 1, 2, 3, 4)), draw.choice((1, 2, 3, 4, 5, 8))
-        dp, etp, ep = draw.choice((1, 2, 3, 4, 5, 6, 8, 12)), draw.choice((1, 1, 2, 4)), draw.choice((1, 2, 3, 4, 6, 8, 16))
+        dp, etp, ep = (
+            draw.choice((1, 2, 3, 4, 5, 6, 8, 12)),
+            draw.choice((1, 1, 2, 4)),
+            draw.choice((1, 2, 3, 4, 6, 8, 16)),
+        )
         ranks = tp * cp * dp
         if ranks * pp <= MOST_RANKS and ranks % (etp * ep) == 0:
             shape = {"tp": tp, "cp": cp, "pp": pp, "dp": dp, "etp": etp, "ep": ep, "edp": ranks // (etp * ep)}

@@ -100,7 +100,7 @@ def _one_layer_a_kind(provider: Any, *, whole: bool) -> Iterator[None]:
         submodules = original(config, spec, *args, **given)
         every = list(submodules.layer_specs)
         if whole:
-            every = _every_layer(config) if hasattr(spec, "layer_specs") else [spec]
+            every = _every_layer(config, submodules) if hasattr(spec, "layer_specs") else [spec] * config.num_layers
         layers = every if _differ_by_place(provider) else list({str(layer): layer for layer in every}.values())
         return transformer_block.TransformerBlockSubmodules(layer_specs=layers, layer_norm=submodules.layer_norm)
 
@@ -114,20 +114,15 @@ def _differ_by_place(provider: Any) -> bool:
     return provider.context_parallel_size > 1 and (listed or bool(getattr(provider, "window_size", None)))
 
 
-def _every_layer(config: Any) -> list[Any]:
+def _every_layer(config: Any, submodules: Any) -> list[Any]:
     """The specs of all layers of the model, whatever rank builds them."""
     from megatron.core.models.gpt import gpt_layer_specs
 
     if getattr(config, "experimental_attention_variant", None):
         from megatron.core.models.gpt import experimental_attention_variant_module_specs as variants
 
-        make = getattr(
-            variants,
-            "get_transformer_layer_with_experimental_attention_variant_spec",
-            variants.get_transformer_block_with_experimental_attention_variant_spec,
-        )
-        made = make(config)
-        return list(getattr(made, "layer_specs", made))
+        make = getattr(variants, "get_transformer_layer_with_experimental_attention_variant_spec", None)
+        return list(make(config) if make else submodules.layer_specs)
     make = gpt_layer_specs.get_gpt_decoder_layer_specs
     more = {"qk_l2_norm": config.qk_l2_norm} if "qk_l2_norm" in signature(make).parameters else {}
     return list(make(config, True, config.normalization, **more))
@@ -151,7 +146,16 @@ def _one_symbol_each(provider: Any) -> Iterator[None]:
             given |= {"layer_type_list": symbols, "pp_layer_offset": 0}
         original(self, *args, **given)
 
-    with patch.object(stack, "__init__", thinned):
+    with contextlib.ExitStack() as patches:
+        patches.enter_context(patch.object(stack, "__init__", thinned))
+        if hasattr(stack, "_select_layers_for_pipeline_parallel"):
+            select = stack._select_layers_for_pipeline_parallel
+
+            def selected(self: Any, kinds: Any) -> Any:
+                select(self, kinds)
+                return 0, symbols
+
+            patches.enter_context(patch.object(stack, "_select_layers_for_pipeline_parallel", selected))
         yield
 
 
