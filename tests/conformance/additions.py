@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["ADDITIONS", "addition"]
+__all__ = ["ADDITIONS", "NOT_DRIVEN", "addition"]
 
 ADDITIONS = {
     "pipeline.pp-first-last-sane": "Megatron checks neither: a stage gets a negative number of layers, or a hybrid model on "
@@ -24,3 +24,22 @@ ADDITIONS = {
 def addition(broken: Iterable[str]) -> str | None:
     """The first of ``broken`` that is an addition: it alone makes the layout illegal to meshwright."""
     return next((rule for rule in broken if rule in ADDITIONS), None)
+
+
+NOT_DRIVEN = {
+    "context.hybrid-cp": "Needs per-token batches that the mock data set does not have.",
+    "context.pack-mbs": "Packing is a property of fine-tuning data sets, which would have to exist.",
+    "context.dsa": "Sparse attention's kernels are compiled.",
+    "sequence.sp-needs-tp": "Megatron Bridge drops sequence parallelism with tp = 1 since generation 0.19.",
+    "hybrid.mamba-heads": "Never alone: heads are a multiple of groups, and groups of tp.",
+    "hybrid.mamba-fp8": "Alone only for head counts that groups and tp seldom leave.",
+    "hybrid.hybrid-symbols": "Most such patterns are refused where they are read.",
+    "hybrid.hybrid-pipes": "No pipes before generation 0.19: hybrid-no-pipes speaks first.",
+    "feedforward.mtp-tp": "Seldom alone: a hidden size that tp does not divide mostly breaks heads or projections too.",
+    "dispatch.a2a-overlap-mtp": "Its conditions seldom meet.",
+    "dispatch.shared-overlap-flex": "Its conditions seldom meet.",
+    "dispatch.flex-alone": "Its conditions seldom meet.",
+    "context.cp-mla-gather": "Its conditions seldom meet.",
+    "experts.expert-bias-sigmoid": "Its conditions seldom meet.",
+}
+"""Rule to why the recordings hold it alone seldom or never."""

@@ -85,6 +85,7 @@ def route(model: Any, built: Any) -> None:
     def reached(*args: Any, **given: Any) -> None:
         raise Reached
 
+    layer.moe_layer_recompute = False  # it is computed once here, and checkpoints want a GPU
     layer.router.forward = reached
     layer.shared_experts_compute = reached
     hidden = torch.empty(4, 1, model.hidden_size, device="meta")
