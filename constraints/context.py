@@ -135,7 +135,7 @@ class LatentExchange(ContextRule):
     source = Citation(
         "NVIDIA/TransformerEngine", "2.12", f"transformer_engine/pytorch/{TE_CONTEXT}", "attn_forward_func_with_cp"
     )
-    reads = ("cp_comm_type", "multi_latent_attention", "qk_head_dim", "qk_pos_emb_head_dim", "v_head_dim")
+    reads = ("cp_comm_type", "multi_latent_attention")
     until = "0.19"
     example = "deepseek-v3 with cp=2 and cp_comm_type=all_gather"
 

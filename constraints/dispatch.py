@@ -277,7 +277,7 @@ class FlexNeedsOthers(Rule):
     noticed = Noticed.BUILD
     source = older_mcore("transformer/moe/token_dispatcher.py", "MoEFlexTokenDispatcher.__init__")
     scope = ("ep", "etp")
-    reads = ("moe_token_dispatcher_type",)
+    reads = ("moe_token_dispatcher_type", "moe_flex_dispatcher_backend", "num_moe_experts")
     until = "0.19"
     example = "moe_token_dispatcher_type=flex moe_flex_dispatcher_backend=hybridep with ep=1 etp=1"
 

@@ -130,7 +130,9 @@ class PipesUnknown(ShapeRule):
         return not set(model.hybrid_override_pattern or "") & {"|", "/"}
 
     def reason(self, problem: Problem, layout: Layout) -> str:
-        return f"the pattern {problem.model.hybrid_override_pattern} holds | or /, which this generation does not know"
+        return (
+            f"the pattern '{problem.model.hybrid_override_pattern}' holds | or /, which this generation does not know"
+        )
 
 
 class EverySegmentBuilt(ShapeRule):

@@ -25,7 +25,13 @@ class KnownWords(Rule):
     noticed = Noticed.CONFIG
     source = bridge("training/utils/omegaconf_utils.py", "parse_hydra_overrides")
     scope = ("recompute",)
-    reads = ("megatron",)
+    reads = (
+        "megatron",
+        "tensor_parallel_num_weight_shards",
+        "use_megatron_fsdp_v2",
+        "enable_mhc_connections",
+        "cuda_graph_impl",
+    )
     until = "0.20"
     example = "--megatron 0.16 with tensor_parallel_num_weight_shards=4"
 

@@ -71,7 +71,7 @@ def mcore(path: str, function: str) -> Citation:
 
 def older_mcore(path: str, function: str) -> Citation:
     """A place in Megatron-Core 0.16.1, for rules that hold no more; ``path`` is relative to ``megatron/core/``."""
-    return Citation("NVIDIA/Megatron-LM", "core_v0.16.1", f"megatron/core/{path}", function)
+    return Citation("NVIDIA/Megatron-LM", "0.16.1", f"megatron/core/{path}", function)
 
 
 def bridge(path: str, function: str) -> Citation:

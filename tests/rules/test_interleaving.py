@@ -21,8 +21,18 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ("pipeline.vpp-microbatches", model(), {"pp": 4, "vpp": 2, "num_microbatches": 2}, ("at least 4", "there are 2")),
     # vpp=1 is "virtual pipeline on": the interleaved schedule and its rules come with it.
     ("pipeline.vpp-microbatches", model(), {"pp": 4, "vpp": 1, "num_microbatches": 6}, ("6 mod 4 = 2",)),
-    ("pipeline.vpp-microbatches", model(), {"pp": 4, "vpp": 2, "num_microbatches": 9, GROUP: 6}, ("9 mod 6 = 3", "pp=4")),
-    ("pipeline.vpp-microbatches", model(), {"pp": 4, "vpp": 2, "num_microbatches": 8, GROUP: 2}, (GROUP + "=2", "pp=4")),
+    (
+        "pipeline.vpp-microbatches",
+        model(),
+        {"pp": 4, "vpp": 2, "num_microbatches": 9, GROUP: 6},
+        ("9 mod 6 = 3", "pp=4"),
+    ),
+    (
+        "pipeline.vpp-microbatches",
+        model(),
+        {"pp": 4, "vpp": 2, "num_microbatches": 8, GROUP: 2},
+        (GROUP + "=2", "pp=4"),
+    ),
     ("pipeline.vpp-microbatches", model(), {"pp": 4, "vpp": 2, "num_microbatches": 4, GROUP: 8}, ("at least 8",)),
 ]
 
