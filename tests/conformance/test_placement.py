@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,15 +12,10 @@ from constraints.problem import Problem
 from constraints.timing import collectives
 from constraints.topology import fewest_together, inside_domain
 from models_catalog.loader import load_gpu, load_model
-from tests.conformance.verdict_file import FOLDER
+from tests.conformance.placement_file import placement_files, shapes
 
-FILES = sorted(FOLDER.glob("placement_*.jsonl.gz"))
+FILES = placement_files()
 DOMAINS = (2, 3, 4, 6, 8, 16, 36, 72)
-
-
-def shapes(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file][1:]
 
 
 def shares(group: list[int], domain: int) -> list[int]:

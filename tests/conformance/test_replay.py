@@ -12,6 +12,7 @@ import pytest
 from constraints.registry import RULES, rules_of
 from constraints.rule import Stratum
 from tests.conformance.additions import ADDITIONS, NOT_DRIVEN
+from tests.conformance.page import PAGE, page
 from tests.conformance.replay import Compared, compared, generation_of
 from tests.conformance.verdict_file import read_verdicts, recordings
 
@@ -67,3 +68,8 @@ def test_ten_thousand_verdicts_take_less_than_half_a_minute(path: Path) -> None:
 
 def test_additions_and_what_is_not_driven_are_rules() -> None:
     assert set(ADDITIONS) | set(NOT_DRIVEN) <= {rule.id for rule in RULES}
+
+
+@pytest.mark.heavy
+def test_the_page_is_made_from_the_recordings() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "python -m tests.conformance.page writes it anew"
