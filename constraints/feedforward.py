@@ -5,6 +5,7 @@ from __future__ import annotations
 from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, mcore
+from models_catalog.schema import ModelSpec
 
 __all__ = ["RULES"]
 
@@ -66,14 +67,18 @@ class PredictionOverTensor(Rule):
     noticed = Noticed.BUILD
     source = mcore("transformer/multi_token_prediction.py", "MultiTokenPredictionLayer.__init__")
     scope = ("tp",)
-    reads = ("hidden_size", "mtp_num_layers")
+    reads = ("hidden_size", "mtp_num_layers", "hybrid_override_pattern")
     example = "hidden_size 2880 with mtp_num_layers=1 and tp=7: 2880 mod 7 = 3"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
-        return not problem.model.mtp_layers or problem.model.hidden_size % layout.tp == 0
+        return not self._predicts(problem.model) or problem.model.hidden_size % layout.tp == 0
+
+    def _predicts(self, model: ModelSpec) -> bool:
+        """A hybrid model builds MTP layers only from a part of its pattern."""
+        return model.mtp_layers > 0 and (not model.is_hybrid or "/" in (model.hybrid_override_pattern or ""))
 
     def post(self, model: Builder, problem: Problem) -> None:
-        if problem.model.mtp_layers:
+        if self._predicts(problem.model):
             model.allow("tp", lambda tp: problem.model.hidden_size % tp == 0)
 
     def reason(self, problem: Problem, layout: Layout) -> str:
