@@ -10,6 +10,7 @@ ADDITIONS = {
     "pipeline.pp-first-last-sane": "Megatron checks neither: a stage gets a negative number of layers, or a hybrid model on "
     "one rank ignores the counts.",
     "pipeline.hybrid-layout": "Megatron's hybrid model does not look at pipeline_model_parallel_layout: it would be ignored.",
+    "hybrid.hybrid-split": "Before generation 0.19 a hybrid model silently loses the layers that do not come out evenly.",
     "experts.latent": "A latent width of 0 is 'not set' to the MoE layer and a width of 0 to its experts, which then fail in "
     "the first matrix product.",
     "optimizer.mfsdp-v1": "Megatron Bridge compares torch FSDP2 with dist.use_megatron_fsdp only: through ddp, both pass.",

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from constraints.experts import RULES
 from models_catalog.schema import ModelSpec
 from tests.rules.builders import hybrid, judge, model, moe
 
-BY_ID = {rule.id.removeprefix("experts."): rule for rule in RULES}
+BY_ID = {rule.id.removeprefix("experts."): rule for rule in (*experts.RULES, *routing.RULES)}
 SHARED = {"moe_shared_expert_intermediate_size": 2048}
 Case = tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]
 
@@ -54,6 +53,12 @@ BROKEN: list[Case] = [
     ("moe-freq", moe(moe_layer_freq=(1,) * 47), {}, ("47 entries", "48 layers")),
     ("moe-freq", moe(moe_layer_freq=(2,) * 48), {}, ("[2]",)),
     ("latent", moe(moe_latent_size=0), {}, ("moe_latent_size=0",)),
+    (
+        "expert-bias-sigmoid",
+        moe(moe_router_enable_expert_bias=True, moe_router_score_function="sqrtsoftplus"),
+        {},
+        ("sqrtsoftplus", "sigmoid"),
+    ),
 ]
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
@@ -91,6 +96,11 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("moe-freq", model(moe_layer_freq=(1,) * 47), {}),
     ("latent", moe(moe_latent_size=1024), {}),
     ("latent", model(moe_latent_size=0), {}),
+    (
+        "expert-bias-sigmoid",
+        moe(moe_router_enable_expert_bias=True, moe_router_score_function="sigmoid"),
+        {},
+    ),
 ]
 
 
