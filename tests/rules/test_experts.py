@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from constraints import experts, routing
 from models_catalog.schema import ModelSpec
 from tests.rules.builders import hybrid, judge, model, moe
 
