@@ -94,7 +94,7 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("dispatch.dispatcher", moe(), FLEX | {"ep": 8}),
-    ("dispatch.dispatcher", moe(), FLEX),
+    ("dispatch.dispatcher", model(), FLEX),
     ("dispatch.dispatcher", moe(), ALLGATHER),
     ("dispatch.dispatcher", moe(), DEEPEP | {"ep": 2}),
     ("dispatch.dispatcher", moe(), DEEPEP | {"etp": 2}),
