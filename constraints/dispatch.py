@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from constraints.experts import has_expert_layers
+from constraints.generations import before
 from constraints.layout import Layout, Settings
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, SettingsRule, bridge, mcore, older_mcore
@@ -16,7 +17,7 @@ DISPATCHERS = ("allgather", "alltoall", "flex")
 BACKENDS = ("deepep", "hybridep", "ncclep")
 DEFAULT_BACKEND = "deepep"
 PAIRED = ("deepep", "ncclep")
-"""Backends that refuse to run where there is nobody to send to: etp * ep must be above 1."""
+"""Backends that refuse to run where there is nobody to send to: etp * ep must be above 1 (hybridep too before 0.19)."""
 CAPACITY_BALANCING = ("aux_loss", "seq_aux_loss", "global_aux_loss", "none")
 
 
@@ -58,7 +59,8 @@ class Dispatcher(Rule):
             return f"moe_token_dispatcher_type={kind} is none of {', '.join(DISPATCHERS)}"
         if kind == "flex" and backend not in BACKENDS:
             return f"moe_flex_dispatcher_backend={backend} is none of {', '.join(BACKENDS)}"
-        if kind == "flex" and backend in PAIRED and ranks < 2:
+        paired = BACKENDS if before(problem.megatron, "0.19") else PAIRED
+        if kind == "flex" and backend in paired and ranks < 2:
             return f"the {backend} backend needs etp*ep > 1, here it is {ranks}: use alltoall"
         return None
 
@@ -270,32 +272,6 @@ class SharedExpertOverlapAlltoall(SettingsRule):
         return "moe_shared_expert_overlap=True with moe_token_dispatcher_type=flex: use alltoall"
 
 
-class FlexNeedsOthers(Rule):
-    """The flex dispatcher needs somebody to send to, whatever its backend: etp * ep > 1."""
-
-    id = "dispatch.flex-alone"
-    noticed = Noticed.BUILD
-    source = older_mcore("transformer/moe/token_dispatcher.py", "MoEFlexTokenDispatcher.__init__")
-    scope = ("ep", "etp")
-    reads = ("moe_token_dispatcher_type", "moe_flex_dispatcher_backend", "num_moe_experts")
-    until = "0.19"
-    example = "moe_token_dispatcher_type=flex moe_flex_dispatcher_backend=hybridep with ep=1 etp=1"
-
-    def holds(self, problem: Problem, layout: Layout) -> bool:
-        return not self._concerns(problem, layout.settings) or layout.etp * layout.ep > 1
-
-    def _concerns(self, problem: Problem, settings: Settings) -> bool:
-        flexible = settings.moe_token_dispatcher_type == "flex"
-        return flexible and settings.moe_flex_dispatcher_backend == "hybridep" and has_expert_layers(problem.model)
-
-    def post(self, model: Builder, problem: Problem) -> None:
-        if self._concerns(problem, problem.settings):
-            model.at_most(2, model.arithmetic.mul(model.x.etp, model.x.ep))
-
-    def reason(self, problem: Problem, layout: Layout) -> str:
-        return f"the hybridep backend needs etp*ep > 1, here it is {layout.etp * layout.ep}: use alltoall"
-
-
 class DelayedWeightGradient(SettingsRule):
     """Delaying weight gradients belongs to the overlap of the expert exchange."""
 
@@ -379,7 +355,6 @@ RULES = (
     ExpertCapacity(),
     SharedExpertOverlap(),
     SharedExpertOverlapAlltoall(),
-    FlexNeedsOthers(),
     ExchangeOverlapWithPrediction(),
     ExchangeOverlap(),
     DelayedWeightGradient(),

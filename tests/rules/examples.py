@@ -377,13 +377,6 @@ EXAMPLES: dict[str, Example] = {
         moe_shared_expert_overlap=True,
         moe_token_dispatcher_type="flex",
     ),
-    "dispatch.flex-alone": _example(
-        "moe_token_dispatcher_type=flex moe_flex_dispatcher_backend=hybridep with ep=1 etp=1",
-        moe(),
-        megatron="0.16",
-        moe_token_dispatcher_type="flex",
-        moe_flex_dispatcher_backend="hybridep",
-    ),
     "context.cp-comm-list": _example(
         "cp_comm_type=[p2p, all_gather, ...] with cp=2", megatron="0.16", cp_comm_type=("p2p", "all_gather"), cp=2
     ),

@@ -87,7 +87,7 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
         ("overlap_p2p_comm=False", "set overlap_p2p_comm=true"),
     ),
     ("dispatch.dispatcher", moe(), FLEX, ("deepep", "here it is 1")),
-    ("dispatch.flex-alone", moe(), HYBRIDEP, ("hybridep", "here it is 1")),
+    ("dispatch.dispatcher", moe(), HYBRIDEP | {"megatron": "0.16"}, ("hybridep", "here it is 1")),
     ("dispatch.shared-overlap-flex", moe(**SHARED), OVERLAP_SHARED | FLEX, ("flex", "alltoall")),
     ("dispatch.a2a-overlap-mtp", moe(mtp_num_layers=1), OVERLAP, ("mtp_num_layers=1", "pp=1")),
 ]
@@ -121,7 +121,7 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
         model(),
         {"overlap_p2p_comm_warmup_flush": True, "overlap_p2p_comm": True, "batch_p2p_comm": False},
     ),
-    ("dispatch.flex-alone", moe(), HYBRIDEP | {"ep": 2}),
+    ("dispatch.dispatcher", moe(), HYBRIDEP | {"megatron": "0.19"}),
     ("dispatch.shared-overlap-flex", moe(**SHARED), OVERLAP_SHARED),
     ("dispatch.a2a-overlap-mtp", moe(mtp_num_layers=1), OVERLAP | {"pp": 2, "vpp": 2}),
     ("dispatch.a2a-overlap-mtp", moe(), OVERLAP),
