@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,7 +11,7 @@ from typing import Any, BinaryIO
 
 from cli.output import writer
 from cli.read.files import take_mapping
-from cli.read.words import Words, take_line
+from cli.read.words import Words, split_line, take_line
 from constraints.asked import asked_of
 from constraints.errors import MeshwrightError, RequestError
 from constraints.problem import Origin
@@ -43,10 +42,13 @@ def judge_file(path: str, defaults: Request, output: str | None) -> int:
     ``defaults`` holds what lines do not say. Raises :class:`~models_catalog.errors.InvalidEntry` if the file cannot be read.
     """
     code = LEGAL
+    answering = path == "-" and output is None and sys.stdout is not None
     with _opened(path) as file, writer(output) as write:
         for verdict, status in verdicts(file, path, defaults):
             write(json.dumps(verdict) + "\n")
             code = max(code, status)
+            if answering:  # whoever writes the lines may wait for each verdict
+                sys.stdout.flush()
     return code
 
 
@@ -180,11 +182,7 @@ def _take_layout(layout: Any, place: str, found: Words) -> None:
     if isinstance(layout, Mapping):
         take_mapping(layout, found, place)
     elif isinstance(layout, str) or (isinstance(layout, list) and all(isinstance(word, str) for word in layout)):
-        try:
-            words = shlex.split(layout) if isinstance(layout, str) else layout
-        except ValueError as error:
-            raise RequestError("layout", layout, origin, f"cannot be split into words: {str(error).lower()}") from None
-        take_line(words, origin, found)
+        take_line(split_line(layout, origin) if isinstance(layout, str) else layout, origin, found)
     elif layout is not None:
         raise RequestError("layout", layout, origin, "must be a mapping, a list of words, or one line of them")
 

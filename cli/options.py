@@ -69,6 +69,12 @@ _OPTIONS = (
         shell_complete=words_of("solver.resolution", "MEGATRON_VERSIONS"),
     ),
     click.option(
+        "--stack",
+        metavar="V",
+        help="Software generation that times are predicted for, by NeMo container (default: the newest).",
+        shell_complete=words_of("constraints.timing.calibration", "STACKS"),
+    ),
+    click.option(
         "--pin",
         multiple=True,
         metavar="KEY=VALUE",

@@ -31,7 +31,12 @@ class Dispatcher(Rule):
     noticed = Noticed.CONFIG
     source = bridge("training/flex_dispatcher_backend.py", "validate_flex_dispatcher_backend")
     scope = ("ep", "etp")
-    reads = ("moe_token_dispatcher_type", "moe_flex_dispatcher_backend")
+    reads = (
+        "moe_token_dispatcher_type",
+        "moe_flex_dispatcher_backend",
+        "moe_pad_expert_input_to_capacity",
+        "variable_seq_lengths",
+    )
     example = "moe_token_dispatcher_type=flex moe_flex_dispatcher_backend=deepep on GB200"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

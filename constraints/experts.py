@@ -1,4 +1,4 @@
-"""Routed and shared experts: how they split over ep, etp and tp, and what the router asks for."""
+"""Routed and shared experts: how they split over ep, etp and tp."""
 
 from __future__ import annotations
 

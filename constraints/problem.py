@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from constraints.layout import Recompute, Settings
+from constraints.timing.calibration import NEWEST_STACK, Calibration
 
 if TYPE_CHECKING:
     from constraints.rule import Rule
@@ -65,6 +66,8 @@ class Problem:
     imbalance_percent: int = 100
     expandable_segments: bool = True
     transformer_engine: tuple[int, int] = (2, 20)
+    stack: str = NEWEST_STACK
+    calibration: Calibration | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def origin(self, name: str) -> Origin:

@@ -1,4 +1,4 @@
-"""A layout with its numbers: memory stage by stage, communication by group, and the split written out."""
+"""A layout with its numbers: memory stage by stage, communication by group, a step's time, and the split written out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from constraints.registry import broken_rules
 from constraints.rule import Stratum
 from constraints.timing.communication import GROUPS, stage_communication
 from solver.relief import Relief, ways_to_lower
+from solver.timing import Timing, timing_of
 
 __all__ = ["Answer", "answer_of"]
 
@@ -28,6 +29,7 @@ class Answer:
     assignment: Assignment
     memory: MemoryReport
     communication_ns: dict[str, int]
+    timing: Timing
 
     @property
     def communication_seconds(self) -> float:
@@ -55,7 +57,7 @@ class Answer:
             },
             **self._settings(),
             "memory": memory_mapping(self.memory, self.relief),
-            "time": None,
+            "time": self.timing.to_mapping(),
             "communication": communication_mapping(self.communication_ns),
             "warnings": [f"{rule_id}: {text}" for rule_id, text in self.advice],
         }
@@ -88,7 +90,7 @@ def answer_of(problem: Problem, layout: Layout) -> Answer | None:
     slowest = max(
         (stage_communication(integers, problem, layout, stage) for stage in stages), key=lambda by: sum(by.values())
     )
-    return Answer(problem, layout, assignment, memory, slowest)
+    return Answer(problem, layout, assignment, memory, slowest, timing_of(problem, layout))
 
 
 def memory_mapping(memory: MemoryReport, relief: tuple[Relief, ...] | None = None) -> dict[str, Any]:

@@ -18,8 +18,8 @@ __all__ = ["LARGEST", "BoundsError", "Choice", "CpSat", "Linear"]
 LARGEST = 1 << 60
 """No declared bound may reach this: CP-SAT wants sums well inside 63 bits."""
 
-LARGEST_PRODUCT = 1 << 50
-"""Products are declared no larger: 13 days in nanoseconds, a pebibyte in bytes. Layouts beyond are not considered."""
+LARGEST_PRODUCT = 1 << 48
+"""Products are declared no larger: 3 days in nanoseconds, 256 TiB in bytes. Layouts beyond are not considered."""
 
 SMALL_DOMAIN = 4096
 """Values of a variable are remembered up to this many; look-ups need them."""

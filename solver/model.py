@@ -14,6 +14,7 @@ from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, Recompute
+from constraints.pipeline.assignment import segment_sizes
 from constraints.pipeline.profile import Stage
 from constraints.problem import MICRO_BATCH_SIZES, Problem
 from constraints.rule import Rule
@@ -123,7 +124,10 @@ class Model:
         for pp in self._domains["pp"]:
             counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True)
             for vpp in virtual_stages(problem, pp, self._domains["vpp"]):
-                for shape in shapes_of(problem, pp, vpp if vpp > 1 else None, counts, illegal_too=illegal_too):
+                shapes = shapes_of(
+                    *(problem, pp, vpp if vpp > 1 else None, counts), illegal_too=illegal_too, unplaced_too=self.explain
+                )
+                for shape in shapes:
                     literal = self.cp.new_bool_var(f"shape[{pp},{vpp},{shape.least}]")
                     self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
                     self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
@@ -267,7 +271,7 @@ def _domains(problem: Problem, explain: bool) -> dict[str, list[int]]:
         natural["ep"], natural["etp"] = [1], [1]
     if explain:
         natural["tp"] += divisors(model.num_attention_heads)
-        natural["pp"] += divisors(model.num_layers)
+        natural["pp"] += [*divisors(model.num_layers), len(segment_sizes(model) or (0,))]
         natural["cp"] += [2**k for k in range(6)]
         natural["dp"] += divisors(problem.global_batch_size or 1)
         if model.is_moe:

@@ -10,11 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from constraints.arithmetic import Integers
+from constraints.arithmetic import Integers, ceil_div
 from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
-from constraints.problem import Problem
+from constraints.memory.overhead import high_bytes
+from constraints.memory.stage import allocated_bytes, peaks
+from constraints.problem import GIB, Problem
 from constraints.timing.communication import communication_ns
+from constraints.timing.floor import step_floor_ns
+from constraints.timing.pipeline import PARTS
+from constraints.timing.step import stage_step, step_time
 from solver.model import Model
 
 __all__ = ["OBJECTIVES", "TIE_BREAKS", "Objective", "layout_communication_ns", "tie_break_key"]
@@ -51,39 +56,98 @@ def layout_communication_ns(problem: Problem, layout: Layout) -> int:
     return slowest
 
 
+def _largest(model: Model, times: list[tuple[Any, Any]], name: str, parts: int = 1) -> Any:
+    """The largest of the quantities whose condition holds: a variable at least as large, and no larger at an optimum.
+
+    The quantities are in ``1/parts`` of the variable's unit; it is rounded up.
+    """
+    highest = max((time if isinstance(time, int) else time.high) for time, _ in times)
+    largest = model.arithmetic.range(0, ceil_div(max(0, highest), parts), name)
+    for time, literal in times:
+        model.at_most(time, largest * parts, when=literal)
+    return largest
+
+
+def _post_step_time(model: Model) -> Any:
+    a, x, problem = model.arithmetic, model.x, model.problem
+    times = [
+        (time, literal)
+        for shape, literal in model.shapes
+        for stage in shape.slowest
+        for time in stage_step(a, problem, x, stage, shape.pp, shape.vpp or 1)
+    ]
+    compared = _per_step(model, _largest(model, times, "step_ns", PARTS))
+    model.at_most(step_floor_ns(a, problem, x, x.vpp), compared)  # implied, and known long before the shape is
+    return compared
+
+
 def _post_communication(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
     times = model.on_slowest(lambda stage: communication_ns(a, problem, x, stage))
-    highest = max((time if isinstance(time, int) else time.high) for time, _ in times)
-    slowest = a.range(0, highest, "communication_ns")
-    for time, literal in times:
-        model.at_most(time, slowest, when=literal)
-    if problem.global_batch_size is not None:
-        return slowest
-    return a.floor_div(slowest, x.global_batch_size)
+    return _per_step(model, _largest(model, times, "communication_ns"))
 
 
-def _measure_communication(problem: Problem, layout: Layout) -> int:
-    time = layout_communication_ns(problem, layout)
-    if problem.global_batch_size is not None:
+def _per_step(model: Model, time: Any) -> Any:
+    """Nanoseconds of a step, or, where the batch is free, of one sequence: what steps of different size compare by."""
+    if model.problem.global_batch_size is not None:
         return time
-    return time // layout.global_batch_size
+    return model.arithmetic.floor_div(time, model.x.global_batch_size)
 
 
-def _communication_unit(problem: Problem) -> str:
+def layout_step_ns(problem: Problem, layout: Layout) -> int:
+    """Nanoseconds of one optimizer step of a placed layout."""
+    return step_time(problem, layout).step_ns
+
+
+def _timed(name: str, post: Callable[[Model], Any], measure: Callable[[Problem, Layout], int]) -> Objective:
+    """An objective in nanoseconds per step, compared and printed per token where the batch is free."""
+
+    def compared(problem: Problem, layout: Layout) -> int:
+        time = measure(problem, layout)
+        return time if problem.global_batch_size is not None else time // layout.global_batch_size
+
+    def printed(problem: Problem, layout: Layout) -> float:
+        time = measure(problem, layout)
+        if problem.global_batch_size is not None:
+            return time / 1e9
+        return time / (layout.global_batch_size * problem.seq_length)
+
+    return Objective(name, _time_unit, post, compared, printed)
+
+
+def _time_unit(problem: Problem) -> str:
     return "seconds per step" if problem.global_batch_size is not None else "nanoseconds per token"
 
 
-def _seconds(problem: Problem, layout: Layout) -> float:
-    time = layout_communication_ns(problem, layout)
-    if problem.global_batch_size is not None:
-        return time / 1e9
-    return time / (layout.global_batch_size * problem.seq_length)
+def _post_memory(model: Model) -> Any:
+    a, x, problem = model.arithmetic, model.x, model.problem
+    formulas = [
+        (high_bytes(a, problem, x, peak), literal)
+        for shape, literal in model.shapes
+        for stage in shape.fullest
+        for peak in peaks(a, problem, x, stage)
+    ]
+    return _largest(model, formulas, "fullest_bytes_100")
+
+
+def _layout_memory(problem: Problem, layout: Layout) -> int:
+    """100 times the high estimate of the fullest stage in bytes."""
+    stages = layout_stages(problem, layout)
+    assert stages is not None, "a layout that passed the rules places its layers"
+    a = Integers()
+    fullest: int = max(high_bytes(a, problem, layout, allocated_bytes(a, problem, layout, stage)) for stage in stages)
+    return fullest
 
 
 OBJECTIVES = {
-    "communication": Objective(
-        "communication", _communication_unit, _post_communication, _measure_communication, _seconds
+    "step-time": _timed("step-time", _post_step_time, layout_step_ns),
+    "communication": _timed("communication", _post_communication, layout_communication_ns),
+    "memory": Objective(
+        "memory",
+        lambda problem: "GiB on the fullest GPU, estimated high",
+        _post_memory,
+        _layout_memory,
+        lambda problem, layout: round(_layout_memory(problem, layout) / 100 / GIB, 3),
     ),
     "data-parallel": Objective(
         "data-parallel",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from constraints.problem import Problem
 from constraints.rule import Rule
 from solver.answer import Answer
+from solver.neighbours import Neighbour, neighbours
 from solver.schema import SCHEMA
 from solver.verdict import plain
 
@@ -31,6 +33,13 @@ class Report:
     solver_version: str
     wall_seconds: float
 
+    @cached_property
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        """What one degree more or less would cost, for the best layout; only where step time was asked for."""
+        if not self.answers or self.asked.objective != "step-time":
+            return ()
+        return neighbours(replace(self.asked, gpus=self.answers[0].layout.gpus), self.answers[0].layout)
+
     def to_mapping(self) -> dict[str, Any]:
         """The JSON of ``solve``, schema ``meshwright/1``."""
         return {
@@ -43,6 +52,7 @@ class Report:
                 "unit": self.objective_unit,
             },
             "layouts": [answer.to_mapping(rank) for rank, answer in enumerate(self.answers, start=1)],
+            "neighbours": [neighbour.to_mapping() for neighbour in self.neighbours],
             "explanation": self._explanation(),
             "solver": {
                 "name": "cp-sat",
@@ -67,6 +77,7 @@ class Report:
             "precision": problem.precision,
             "task": problem.task,
             "objective": problem.objective,
+            "stack": problem.stack,
             "megatron": problem.megatron,
             "mtp_num_layers": problem.model.mtp_num_layers,
         }

@@ -44,7 +44,9 @@ class Request:
     relax: tuple[str, ...] = ()
     allow_borderline: bool = False
     allow_idle: bool = False
+    stack: str | None = None
     top: int = 1
+    pareto: bool = False
     time_limit: float = 60.0
     origins: Mapping[str, Origin] = field(default_factory=dict)
 

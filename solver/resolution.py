@@ -12,6 +12,7 @@ from constraints.layout import Settings
 from constraints.precision_names import PRECISIONS
 from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Stratum
+from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
 from solver.memory_options import imbalance_percent, with_memory_options
@@ -23,7 +24,7 @@ __all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_mo
 DEFAULT_SEQ_LENGTH = 4096
 MEGATRON_VERSIONS = GENERATIONS
 TASKS = ("pretrain", "sft", "lora")
-OBJECTIVE_NAMES = ("communication", "data-parallel")
+OBJECTIVE_NAMES = ("step-time", "communication", "data-parallel", "memory")
 
 LARGEST = {"gpus": 1_000_000, "gpus_per_node": 1_000_000, "nvlink_domain": 1_000_000, "seq_length": 100_000_000}
 LARGEST |= {"global_batch_size": 100_000_000, "top": 1000}
@@ -61,7 +62,8 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
         global_batch_size=request.global_batch_size,
         precision=_one_of(request, "precision", PRECISIONS, "bf16"),
         task=_one_of(request, "task", TASKS, "pretrain"),
-        objective=_one_of(request, "objective", OBJECTIVE_NAMES, "communication"),
+        objective=_one_of(request, "objective", OBJECTIVE_NAMES, "step-time"),
+        stack=_one_of(request, "stack", STACKS, NEWEST_STACK),
         megatron=_one_of(request, "megatron", MEGATRON_VERSIONS, MEGATRON_VERSIONS[-1]),
         settings=settings,
         pins=tuple(pinned.rules),
@@ -94,6 +96,7 @@ def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
         "precision",
         "task",
         "objective",
+        "stack",
         "megatron",
         "optimizer",
         "grad_dtype",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from constraints.interleaving import schedule_takes
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import Assignment, sizes_of_split
+from constraints.pipeline.assignment import Assignment, assignment_of, sizes_of_split
 from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, candidate_stages, fullest_candidates, slowest_candidates
 from constraints.pipeline.schedule import STEADY_GROUPS
@@ -38,17 +38,26 @@ class Shape:
 
 
 def shapes_of(
-    problem: Problem, pp: int, vpp: int | None, microbatches: Iterable[int], *, illegal_too: bool = False
+    problem: Problem,
+    pp: int,
+    vpp: int | None,
+    microbatches: Iterable[int],
+    *,
+    illegal_too: bool = False,
+    unplaced_too: bool = False,
 ) -> list[Shape]:
     """The shapes with ``pp`` and ``vpp`` for the micro-batch counts that can occur.
 
     Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all. Counts that
-    the schedule does not take are left out unless ``illegal_too``: a rule may then be blamed for them.
+    the schedule does not take are left out unless ``illegal_too``, and shapes on which a pattern's pipes do not come out
+    unless ``unplaced_too``: a rule may then be blamed for them. What is not placed has no stages.
     """
     placed = place(problem.model, pp, vpp or 1)
     if placed is None:
         return []
     assignment, split = placed
+    if assignment_of(problem.model, pp, vpp or 1, split) is None:
+        return [Shape(pp, vpp, 1, None, assignment, split, (), ())] if unplaced_too else []
     group = problem.settings.microbatch_group_size_per_vp_stage or pp
     steady = STEADY_GROUPS * group if vpp and pp > 1 else 1
     small = sorted({n for n in microbatches if n < steady and (illegal_too or schedule_takes(pp, group, n))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -12,6 +13,7 @@ from constraints.rule import Rule
 from solver.answer import Answer, answer_of
 from solver.explain import conflict
 from solver.objectives import OBJECTIVES
+from solver.pareto import pareto_layouts
 from solver.report import Report
 from solver.request import Request
 from solver.resolution import resolve
@@ -31,13 +33,28 @@ def solve(request: Request) -> Report:
     >>> report.status
     'optimal'
     """
-    return solve_problem(resolve(request), top=request.top, seconds=request.time_limit)
+    return solve_problem(resolve(request), top=request.top, pareto=request.pareto, seconds=request.time_limit)
 
 
-def solve_problem(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Report:
-    """:func:`solve` for a problem that is already resolved."""
+def solve_problem(
+    problem: Problem,
+    *,
+    top: int = 1,
+    pareto: bool = False,
+    seconds: float = 60.0,
+    progress: Callable[[Layout], object] | None = None,
+) -> Report:
+    """:func:`solve` for a problem that is already resolved.
+
+    With ``pareto`` the layouts are those that no other beats in both step time and memory; each goes to ``progress`` as it is
+    found.
+    """
     started = time.monotonic()
-    found, solved = _search(problem, top, seconds)
+    if pareto:
+        problem = replace(problem, objective="step-time")
+        found, solved = pareto_layouts(problem, seconds=seconds, found=progress), problem
+    else:
+        found, solved = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
     rules: tuple[Rule, ...] = ()

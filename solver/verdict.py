@@ -81,7 +81,7 @@ class Verdict:
             "violations": [violation.to_mapping() for violation in self.violations],
             "warnings": self.warnings,
             "memory": memory_mapping(answer.memory, ways) if answer else None,
-            "time": None,
+            "time": answer.timing.to_mapping() if answer else None,
             "communication": communication_mapping(answer.communication_ns) if answer else None,
         }
 

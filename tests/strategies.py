@@ -100,7 +100,7 @@ def problems(draw: st.DrawFn, *, most_gpus: int = 24) -> Problem:
         seq_length=seq_length,
         global_batch_size=draw(st.one_of(st.none(), st.sampled_from([7, 16, 24, 48, 60, 96, 128]))),
         precision=draw(st.sampled_from(["bf16", "bf16", "bf16", "fp8_cs"])),
-        objective=draw(st.sampled_from(["communication", "data-parallel"])),
+        objective=draw(st.sampled_from(["step-time", "step-time", "communication", "data-parallel", "memory"])),
         settings=Settings(**settings),
         pins=draw(pins()),
     )

@@ -62,6 +62,9 @@ INTERNAL = re.compile(
 SPECIFIC = re.compile(r"\d|\w=\w|'\S|[a-z]_[a-z]")
 """A number, a ``name=value``, something quoted, or a name of Megatron's: a sentence that fits this case alone."""
 
+SAID = re.compile(r"\b([a-z_0-9]+)=(?!true\b|false\b|alltoall\b|null\b)")
+"""A ``name=value`` that is said of this case; a lower-case truth value or ``null`` is what to set instead."""
+
 Visit = Callable[[Rule, Problem, Random], None]
 every_rule = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 
@@ -207,6 +210,8 @@ def assert_explains(rule: Rule, problem: Problem, layout: Layout) -> None:
     assert not INTERNAL.search(fact.text), fact.text
     assert set(fact.values) == {*rule.scope, *rule.reads}
     assert SPECIFIC.search(fact.text), fact.text
+    said = {name for name in SAID.findall(fact.text) if name in VARIED}
+    assert said <= set(fact.values), f"{fact.text}: {said - set(fact.values)} are not among its values"
     assert set(fact.origins) == set(fact.values)
     for name, origin in fact.origins.items():
         assert str(origin)

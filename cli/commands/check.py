@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -105,13 +104,13 @@ def _take_layout(given: Given, found: Any) -> None:
     if layout is None:
         return
     from cli.read.files import take_mapping
-    from cli.read.words import Words, take_line
+    from cli.read.words import Words, split_line, take_line
 
     theirs = Words()
     if isinstance(layout, Mapping):
         take_mapping(layout, theirs, str(origin))
     elif isinstance(layout, str) or (isinstance(layout, list) and all(isinstance(word, str) for word in layout)):
-        take_line(shlex.split(layout) if isinstance(layout, str) else layout, origin, theirs)
+        take_line(split_line(layout, origin) if isinstance(layout, str) else layout, origin, theirs)
     else:
         raise RequestError("layout", None, origin, "must be a mapping, a list of words, or one line of them")
     names = {spelling.name for word in found.raw if (spelling := spelling_of(word))}

@@ -22,7 +22,7 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @click.option(
     "--objective",
     metavar="NAME",
-    help="communication (default) or data-parallel.",
+    help="step-time (default), communication, data-parallel or memory.",
     shell_complete=words_of("solver.resolution", "OBJECTIVE_NAMES"),
 )
 @click.option("--limit", multiple=True, metavar="'KEY<=N'", help="Bound a decision; repeatable.")
@@ -35,6 +35,7 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 )
 @click.option("--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where all of them cannot be used.")
 @click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
+@click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
 def command(format_: str, output: str | None, **flags: Any) -> int:
@@ -52,9 +53,30 @@ def command(format_: str, output: str | None, **flags: Any) -> int:
 
     from solver.synthesis import solve_problem
 
-    report = solve_problem(problem, top=request.top, seconds=request.time_limit)
+    report = solve_problem(
+        problem, top=request.top, pareto=request.pareto, seconds=request.time_limit, progress=_progress(problem)
+    )
     deliver(_rendered(report, format_), output)
     return EXIT_CODES[report.status]
+
+
+def _progress(problem: Any) -> Any:
+    """What tells a person at a terminal of each point of a front as it is found; ``None`` elsewhere."""
+    import sys
+
+    if not sys.stderr.isatty():
+        return None
+    from solver.answer import answer_of
+
+    def tell(layout: Any) -> None:
+        from cli.text.solved import one_line
+
+        answer = answer_of(problem, layout)
+        if answer is not None:
+            gib = answer.memory.high_bytes / (1 << 30)
+            click.echo(f"found: {answer.timing.step_seconds:.2f} s, {gib:.1f} GiB: {one_line(answer)}", err=True)
+
+    return tell
 
 
 def _rendered(report: Any, format_: str) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cli.read.words import Words, take_line
+from cli.read.words import LONGEST_LINE, Words, split_line, take_line
 from constraints.asked import asked_of
 from constraints.errors import LayoutError
 from constraints.problem import Origin
@@ -20,8 +19,10 @@ __all__ = ["MARK", "take_file", "take_mapping"]
 MARK = "# meshwright: "
 """Before words that an emitted file says for ``check`` alone, because the program it is for has no word for them."""
 
-LONGEST_LINE = 20_000
 _ASSIGNMENT = re.compile(r"^[ \t]*(?:cfg|config|recipe)\.([\w.]+)[ \t]*=[ \t]*([^=\s].*)$", re.MULTILINE)
+
+LAUNCHERS = ("python", "python3", "torchrun", "bash", "sh")
+SCRIPTS = (".py", ".sh")
 
 _TORCH = re.compile(r"torch\.(\w+)")
 
@@ -111,7 +112,8 @@ def _take_python(text: str, path: str, found: Words) -> None:
     """Assignments of literals to a Bridge configuration, as ``--format bridge-python`` writes them."""
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith(MARK):
-            take_line(shlex.split(line.removeprefix(MARK)), Origin("file", f"{path}:{number}"), found)
+            origin = Origin("file", f"{path}:{number}")
+            take_line(split_line(line.removeprefix(MARK), origin), origin, found)
         matched = _ASSIGNMENT.match(line)
         if matched is None or len(line) > LONGEST_LINE:
             continue
@@ -124,36 +126,60 @@ def _take_python(text: str, path: str, found: Words) -> None:
 
 
 def _pasted_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin]]:
-    """Shell words of each logical line; comments go, and so does a launch command up to its script."""
+    """Shell words of each logical line, comments left out. Where a line starts a script, what follows it there counts and
+    the lines around it are the rest of somebody's shell script."""
+    lines = list(_logical_lines(text, path))
+    launches = any(_script(words) is not None for words, _, _ in lines)
+    for words, origin, marked in lines:
+        script = _script(words)
+        if script is not None:
+            yield words[script + 1 :], origin
+        elif marked or not launches:
+            yield [word for word in words if word != "export"], origin
+
+
+def _logical_lines(text: str, path: str) -> Iterator[tuple[list[str], Origin, bool]]:
+    """(words, place, said to ``check`` alone) of each line, continuation lines joined."""
     pending, first = "", 1
     for number, line in enumerate([*text.splitlines(), ""], start=1):
-        if line.startswith(MARK):
-            line = line.removeprefix(MARK)
+        marked = line.startswith(MARK)
+        line = line.removeprefix(MARK)
         if not pending:
             first = number
         if line.rstrip().endswith("\\"):
             pending += line.rstrip()[:-1] + " "
             continue
         origin = Origin("file", f"{path}:{first}")
-        try:
-            words = shlex.split(pending + line, comments=True)
-        except ValueError as error:
-            shown = (pending + line)[:60]
-            raise LayoutError(shown, None, origin, f"cannot be split into words: {str(error).lower()}") from None
+        words = split_line(pending + line, origin)
         pending = ""
-        scripts = [i for i, word in enumerate(words) if word.endswith((".py", ".sh"))]
-        words = words[scripts[-1] + 1 :] if scripts else [word for word in words if word != "export"]
-        if words:
-            yield words, origin
+        yield words, origin, marked
+
+
+def _script(words: list[str]) -> int | None:
+    """The place of the script that a command line starts."""
+    for ending in SCRIPTS:
+        for place, word in enumerate(words):
+            if word.endswith(ending) and not word.startswith("-") and "=" not in word:
+                return place
+    return None
 
 
 def _is_pasted(text: str) -> bool:
-    """True if the first line that says anything is an override, a flag, or a command."""
-    for line in text.splitlines():
-        line = line.strip()
-        if line and not line.startswith("#"):
-            first = line.split()[0]
-            command = first in ("torchrun", "python", "python3", "export", "srun") or first.endswith((".py", ".sh"))
-            flag = first.startswith("-") and first.lstrip("-") != ""
-            return command or flag or "=" in first.split(":")[0]
-    return False
+    """True if some line starts a script, or the first one that says anything is an override or a flag."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if any(_starts_script(line) for line in lines):
+        return True
+    first = lines[0].split()[0] if lines else ""
+    flag = first.startswith("-") and first.lstrip("-") != ""
+    return flag or first == "export" or "=" in first.split(":")[0]
+
+
+def _starts_script(line: str) -> bool:
+    """True if the line runs a Python or shell script: itself, or through an interpreter among its first words."""
+    words = line.split()
+    if words[0].endswith(SCRIPTS):
+        return True
+    launched = next((place for place, word in enumerate(words) if word.rsplit("/", 1)[-1] in LAUNCHERS), None)
+    plain = not words[0].endswith(":") and words[0][0] not in "{["
+    return plain and launched is not None and any(word.endswith(SCRIPTS) for word in words[launched + 1 :])

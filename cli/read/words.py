@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,10 @@ from constraints.errors import LayoutError, elsewhere
 from constraints.problem import Origin
 from constraints.spelling import flag_of, spelling_of
 
-__all__ = ["Words", "read_words"]
+__all__ = ["LONGEST_LINE", "Words", "read_words", "split_line", "take_line"]
 
 COMMAND_LINE = Origin("layout", "command line")
+LONGEST_LINE = 100_000
 LISTS = ("strs", "ints", "str or strs")
 
 
@@ -42,6 +44,16 @@ def read_words(words: Iterable[str]) -> Words:
     found = Words()
     take_line(list(words), COMMAND_LINE, found)
     return found
+
+
+def split_line(line: str, origin: Origin) -> list[str]:
+    """The words of a line as a shell splits it, comments left out; raises :class:`~constraints.errors.LayoutError`."""
+    if len(line) > LONGEST_LINE:
+        raise LayoutError("line", None, origin, f"is longer than {LONGEST_LINE} characters")
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError as error:
+        raise LayoutError(line[:60], None, origin, f"cannot be split into words: {str(error).lower()}") from None
 
 
 def take_line(words: list[str], origin: Origin, found: Words) -> None:

@@ -8,7 +8,8 @@ import click
 
 from cli.text.bars import memory_bars
 from cli.text.page import Page
-from cli.text.solved import one_line, seconds
+from cli.text.solved import one_line
+from cli.text.time import seconds
 from solver.answer import Answer
 from solver.verdict import Verdict
 

@@ -6,6 +6,7 @@ import click
 
 from cli.text.bars import memory_bars
 from cli.text.page import Page
+from cli.text.time import neighbour_entries, seconds, time_entries
 from constraints.problem import TARGET_TOKENS, Problem
 from constraints.rule import Rule
 from models_catalog.schema import ModelSpec
@@ -30,6 +31,7 @@ def solved_text(report: Report, width: int | None = None) -> str:
             page.line()
             page.line(click.style(f"#{rank}", bold=True))
         _answer(page, answer, brief=rank > 1)
+    neighbour_entries(page, report.neighbours)
     page.line()
     _assumed(page, report.asked, report.answers[0])
     _next(page, report)
@@ -69,6 +71,7 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
         f"{x.num_microbatches} micro-batches of {x.micro_batch_size} on each of {x.dp} replicas = {x.global_batch_size} "
         f"sequences, {x.global_batch_size * answer.problem.seq_length / 1e6:.2f} M tokens a step",
     )
+    time_entries(page, answer, brief=brief)
     _communication(page, answer)
     if brief:
         page.entry("memory", f"up to {answer.memory.high_bytes / (1 << 30):.1f} GiB on the fullest stage")
@@ -111,11 +114,6 @@ def _communication(page: Page, answer: Answer) -> None:
     parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
     total = seconds(sum(answer.communication_ns.values()))
     page.entry("traffic", f"{total} a step on the slowest rank, before any overlap ({', '.join(parts) or 'none'})")
-
-
-def seconds(ns: int) -> str:
-    """Nanoseconds as a short text in s or ms."""
-    return f"{ns / 1e9:.2f} s" if ns >= 10**9 else f"{ns / 1e6:.1f} ms"
 
 
 def _assumed(page: Page, problem: Problem, answer: Answer) -> None:

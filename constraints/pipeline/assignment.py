@@ -17,7 +17,15 @@ from constraints.layout import PipelineSplit
 from constraints.pipeline.language import LayoutSyntaxError, format_layout, parse_layout
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Assignment", "Chunk", "assignment_of", "simplest_split", "simplest_split_of_text", "sizes_of_split"]
+__all__ = [
+    "Assignment",
+    "Chunk",
+    "assignment_of",
+    "segment_sizes",
+    "simplest_split",
+    "simplest_split_of_text",
+    "sizes_of_split",
+]
 
 
 class Chunk(NamedTuple):
@@ -81,13 +89,13 @@ def assignment_of(model: ModelSpec, pp: int, vpp: int, split: PipelineSplit) -> 
     """
     if split.layout is not None:
         return _from_layout(model, pp, vpp, split.layout)
-    sizes = _segments(model) or sizes_of_split(model.num_layers, pp, vpp, split)
+    sizes = segment_sizes(model) or sizes_of_split(model.num_layers, pp, vpp, split)
     if sizes is None or len(sizes) != pp * vpp or min(sizes) < 0:
         return None
     return from_sizes(model, pp, sizes)
 
 
-def _segments(model: ModelSpec) -> tuple[int, ...] | None:
+def segment_sizes(model: ModelSpec) -> tuple[int, ...] | None:
     """Layers of each stage as the pipes of a hybrid pattern say, ``None`` where there are none."""
     main = (model.hybrid_override_pattern or "").split("/")[0]
     return tuple(len(segment) for segment in main.split("|")) if "|" in main else None

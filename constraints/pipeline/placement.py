@@ -12,7 +12,7 @@ from collections import Counter
 from functools import lru_cache
 
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import Assignment, from_sizes, simplest_split
+from constraints.pipeline.assignment import Assignment, from_sizes, segment_sizes, simplest_split
 from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = ["layer_flops", "loss_flops", "place"]
@@ -22,14 +22,17 @@ __all__ = ["layer_flops", "loss_flops", "place"]
 def place(model: ModelSpec, pp: int, vpp: int) -> tuple[Assignment, PipelineSplit] | None:
     """The assignment that ``solve`` uses on ``pp`` ranks of ``vpp`` chunks and the simplest form that says it.
 
-    ``None`` if Megatron has no form for it: a hybrid model takes no layout string and no virtual stages.
+    ``None`` if Megatron has no form for it: a hybrid model takes no layout string and no virtual stages. The pipes of a
+    hybrid pattern place its layers where they are as many as the ranks; elsewhere rules forbid them.
 
     >>> from models_catalog.schema import ModelSpec
     >>> tiny = ModelSpec("tiny", num_layers=7, hidden_size=64, num_attention_heads=2, vocab_size=64)
     >>> place(tiny, 2, 1)[0].text()
     'Et*4|t*3L'
     """
-    chunks = pp * vpp
+    chunks, segments = pp * vpp, segment_sizes(model)
+    if segments is not None and len(segments) == pp and vpp == 1:
+        return from_sizes(model, pp, segments), PipelineSplit()
     even = model.num_layers % chunks == 0
     sizes = (model.num_layers // chunks,) * chunks if even else _deal(model, pp, vpp)
     assignment = from_sizes(model, pp, sizes)

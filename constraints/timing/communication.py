@@ -29,7 +29,19 @@ from constraints.rule import Degrees
 from constraints.timing import collectives
 from models_catalog.schema import LayerKind
 
-__all__ = ["GROUPS", "communication_ns", "stage_communication"]
+__all__ = [
+    "GROUPS",
+    "communication_ns",
+    "context_collectives",
+    "dense_gradients",
+    "expert_tensor_gather",
+    "layer_gradients",
+    "stage_communication",
+    "tensor_calls",
+    "tensor_collective",
+    "tied_embedding",
+    "transfer",
+]
 
 GROUPS = ("tp", "cp", "ep", "pp", "dp")
 
@@ -73,15 +85,15 @@ def _stage_times(
 ) -> tuple[list[tuple[Times, int]], list[tuple[Times, int]]]:
     """(once per step, per micro-batch), each a list of times and how often the stage pays them."""
     per_micro_batch = [(_layer(a, p, x, kind), count) for kind, count in stage.layers]
-    once = [(_layer_gradients(a, p, x, kind), count) for kind, count in stage.layers]
+    once = [(layer_gradients(a, p, x, kind), count) for kind, count in stage.layers]
     gathers = (2 if stage.embedding else 0) + 3 * stage.heads  # embedding: one each way; head: one forward, two back
-    per_micro_batch.append(({"tp": _tensor_collective(a, p, x)}, gathers))
-    per_micro_batch.append(({"pp": _transfer(a, p, x)}, 2 * stage.boundaries))
+    per_micro_batch.append(({"tp": tensor_collective(a, p, x)}, gathers))
+    per_micro_batch.append(({"pp": transfer(a, p, x)}, 2 * stage.boundaries))
     tables = int(stage.holds_embedding_copy) + int(stage.heads > 0)
     shared = p.model.share_embeddings_and_output_weights and tables > 0
-    once.append(({"dp": _dense_gradients(a, p, x, embedding_parameters(a, p, x))}, 1 if shared else tables))
+    once.append(({"dp": dense_gradients(a, p, x, embedding_parameters(a, p, x))}, 1 if shared else tables))
     if shared and stage.boundaries:
-        once.append(({"pp": _tied_embedding(a, p, x)}, 1))
+        once.append(({"pp": tied_embedding(a, p, x)}, 1))
     return [part for part in once if part[1]], [part for part in per_micro_batch if part[1]]
 
 
@@ -91,7 +103,7 @@ def _timed(a: Arithmetic, bytes_: Quantity, ps_per_kib: Quantity, latency: Quant
 
 
 @once
-def _tensor_collective(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def tensor_collective(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """One all-gather of the residual stream over the tensor group."""
     cost = a.lookup(collectives.tensor_ring, p, x.tp)
     latency = a.lookup(collectives.tensor_latency, p, x.tp)
@@ -100,20 +112,29 @@ def _tensor_collective(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 @once
 def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
-    times: Times = {}
-    blocks = (kind.mixer != "none") + _has_tensor_feedforward(p, kind)
-    # All-reduces without sequence parallelism cost 4 per block; with it there is one gather more.
-    collective = _tensor_collective(a, p, x)
-    calls = a.choose(x.recompute, lambda option: 4 * blocks + _recomputed_collectives(p, kind, option))
-    times["tp"] = a.mul(collective, calls + x.sequence_parallel * blocks)
+    """Of one layer and micro-batch, forward and backward, before any overlap."""
+    times: Times = {"tp": tensor_collectives(a, p, x, kind)}
     if kind.mixer != "none":
-        times["cp"] = _context(a, p, x)
+        times["cp"] = context_collectives(a, p, x)
     if kind.feedforward == "moe":
         times["ep"] = _experts(a, p, x)
     return times
 
 
-def _has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:
+@once
+def tensor_collectives(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    """Tensor parallelism of one layer: without sequence parallelism 4 gathers' worth a block, with it one gather more."""
+    return a.mul(tensor_collective(a, p, x), tensor_calls(a, p, x, kind))
+
+
+def tensor_calls(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    """Gathers' worth of tensor collectives in one layer, forward and backward."""
+    blocks = (kind.mixer != "none") + has_tensor_feedforward(p, kind)
+    calls = a.choose(x.recompute, lambda option: 4 * blocks + _recomputed_collectives(p, kind, option))
+    return calls + x.sequence_parallel * blocks
+
+
+def has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:
     """1 if the layer has a feed-forward part split over tensor ranks: a dense one, or a shared expert."""
     shared = kind.feedforward == "moe" and bool(p.model.moe_shared_expert_intermediate_size)
     return int(kind.feedforward == "dense" or shared)
@@ -121,7 +142,7 @@ def _has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:
 
 def _recomputed_collectives(p: Problem, kind: LayerKind, option: Recompute) -> int:
     """Tensor collectives of the forward pass that recomputation repeats."""
-    feedforward = _has_tensor_feedforward(p, kind)
+    feedforward = has_tensor_feedforward(p, kind)
     if option.is_full:
         return 2 * ((kind.mixer != "none") + feedforward)
     module = {"dense": "mlp", "moe": "moe"}.get(kind.feedforward, "")
@@ -129,7 +150,7 @@ def _recomputed_collectives(p: Problem, kind: LayerKind, option: Recompute) -> i
 
 
 @once
-def _context(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def context_collectives(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """Context parallelism of one attention layer, in the way the request's ``cp_comm_type`` names."""
     model, n, split = p.model, tokens(a, p, x), tensor_tokens(a, p, x)
     heads = model.num_attention_heads
@@ -162,31 +183,38 @@ def _experts(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     cost = a.lookup(collectives.expert_all_to_all, p, x.etp, x.ep)
     latency = a.lookup(collectives.expert_latency, p, x.etp, x.ep)
     dispatch = _timed(a, shard * width, cost, latency)
-    cost = a.lookup(collectives.expert_tensor_ring, p, x.etp)
-    latency = a.lookup(collectives.expert_tensor_latency, p, x.etp)
-    gather = _timed(a, a.mul(shard, x.etp) * width, cost, latency)
+    gather = expert_tensor_gather(a, p, x)
     again = a.choose(x.recompute, lambda option: 2 if option.is_full or option.drops("moe") else 0)
     return a.mul(dispatch + gather, again + 4)
 
 
 @once
-def _transfer(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def expert_tensor_gather(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """One gather or scatter of the routed rows over the expert-tensor group."""
+    width = 2 * (p.model.moe_latent_size or p.model.hidden_size) * p.model.moe_router_topk
+    cost = a.lookup(collectives.expert_tensor_ring, p, x.etp)
+    latency = a.lookup(collectives.expert_tensor_latency, p, x.etp)
+    return _timed(a, a.mul(shard_tokens(a, p, x), x.etp) * width, cost, latency)
+
+
+@once
+def transfer(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """One residual stream between pipeline neighbours."""
     latency = p.gpu.network_latency_ns if p.gpus > p.nvlink_domain else p.gpu.collective_latency_ns
     return _timed(a, stage_input_bytes(a, p, x), collectives.pipeline_step(p), latency)
 
 
 @once
-def _layer_gradients(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
+def layer_gradients(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
     """Gradients and parameters of one layer, once per step, without the latency that buckets share."""
-    dense = _dense_gradients(a, p, x, dense_parameters(a, p, x, kind))
+    dense = dense_gradients(a, p, x, dense_parameters(a, p, x, kind))
     if kind.feedforward != "moe":
         return {"dp": dense}
     per_kib = a.lookup(collectives.expert_data_ring, p, a.mul(x.etp, x.ep), x.pp)
     return {"dp": dense + _reduced(a, p, expert_parameters(a, p, x, kind), per_kib)}
 
 
-def _dense_gradients(a: Arithmetic, p: Problem, x: Degrees, elements: Quantity) -> Quantity:
+def dense_gradients(a: Arithmetic, p: Problem, x: Degrees, elements: Quantity) -> Quantity:
     """Over the dense data-parallel group with context parallelism: ``dp * cp`` ranks, ``tp`` apart."""
     return _reduced(a, p, elements, a.lookup(collectives.dense_data_ring, p, x.tp, x.pp))
 
@@ -198,7 +226,7 @@ def _reduced(a: Arithmetic, p: Problem, elements: Quantity, per_kib: Quantity) -
 
 
 @once
-def _tied_embedding(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def tied_embedding(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """The all-reduce that keeps the first and last rank's copies of a tied embedding alike."""
     elements = embedding_parameters(a, p, x)
     return _timed(a, elements * (2 * gradient_bytes(p)), collectives.pipeline_step(p), p.gpu.network_latency_ns)

@@ -48,6 +48,7 @@ NEVER = {
     "qwen35_vl_27b_sft_16gpu_h100_bf16_config": WIDE_LOGITS,
     "qwen3_vl_235b_a22b_peft_16gpu_h100_bf16_config": WIDE_LOGITS,
     "qwen3_vl_235b_a22b_sft_32gpu_h100_bf16_config": WIDE_LOGITS,
+    "gpt_oss_20b_peft_1gpu_h100_fp8cs_config": WHOLE_MODEL,
     "nemotron_3_super_peft_1gpu_h100_bf16_config": WHOLE_MODEL,
     "nemotron_3_ultra_pretrain_24gpu_h100_bf16_config": WHOLE_MODEL,
     "step37_sft_4gpu_h100_bf16_flickr8k_smoke_config": WHOLE_MODEL,

@@ -138,7 +138,7 @@ REFUSED: list[tuple[Mapping[str, Any], Mapping[str, Any], str, str]] = [
     (DENSE, {"q_lora_rank": 32}, "q_lora_rank", "without multi_latent_attention"),
     (DENSE, {"v_head_dim": 16}, "v_head_dim", "without multi_latent_attention"),
     (DSA, {"dsa_indexer_topk": None}, "dsa_indexer_topk", "dsa needs it"),
-    (DSA, {"multi_latent_attention": False, **dict.fromkeys(MLA.keys() - DENSE.keys() - {"multi_latent_attention"})},
+    (DSA, {"multi_latent_attention": False, **dict.fromkeys(sorted(MLA.keys() - DENSE.keys() - {"multi_latent_attention"}))},
      "experimental_attention_variant", "needs multi_latent_attention"),
     (MLA, {"dsa_indexer_n_heads": 4}, "dsa_indexer_n_heads", "without"),
     (CSA, {"o_groups": None}, "o_groups", "dsv4_hybrid needs it"),

@@ -244,6 +244,24 @@ def test_lines_are_judged_as_they_come():
     assert [v["line"] for v, _ in itertools.islice(found, 3)] == [1, 2, 3]
 
 
+def test_a_program_may_wait_for_each_verdict():
+    import subprocess
+
+    talk = subprocess.Popen(
+        [sys.executable, "-m", "cli.main", "check", "--batch", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert talk.stdin is not None and talk.stdout is not None
+    for number in (1, 2):
+        talk.stdin.write(json.dumps({**GOOD, "layout": LEGAL}) + "\n")
+        talk.stdin.flush()
+        assert json.loads(talk.stdout.readline())["line"] == number
+    talk.communicate(timeout=20)
+    assert talk.returncode == 0
+
+
 def test_a_bug_spoils_one_line_and_is_said(monkeypatch):
     def broken(*args: Any, **kwargs: Any) -> None:
         raise ZeroDivisionError("by zero")

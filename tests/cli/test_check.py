@@ -226,6 +226,27 @@ def test_pasted_scripts_are_read(tmp_path):
     assert found["warnings"][0] == "no layout decision, ignored: --data-path"
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "uv run python -m torch.distributed.run --nproc_per_node=8 scripts/training/run_recipe.py --recipe x {words}",
+        "#!/bin/bash\nset -euo pipefail\ncd /opt/bridge\nsrun --mpi=pmix python run_recipe.py --model x {words}\necho done",
+        "./scripts/training/train.sh --nodes 1 {words}",
+        "A=1 B=2 python3 run.py \\\n  {words}",
+        "export A=1\n{words}",
+        "{words}",
+    ],
+)
+def test_commands_are_read_from_their_script_on(script, tmp_path):
+    path = tmp_path / "run.sh"
+    path.write_text(
+        script.format(words="-tp 8 model.pipeline_model_parallel_size=4 model.sequence_parallel=true -gb 128")
+    )
+    found = read_words([f"@{path}"])
+    layout = judge(Request(model="llama-3.1-70b", gpus=64, gpu="h100"), found.raw, found.origins).layout
+    assert (layout.tp, layout.pp, layout.sequence_parallel, layout.global_batch_size) == (8, 4, True, 128)
+
+
 def test_what_bridge_dumps_is_read(tmp_path):
     path = tmp_path / "run_config.yaml"
     path.write_text(

@@ -43,6 +43,8 @@ allow-borderline: true
 allow-idle: true
 top: 2
 time-limit: 30
+stack: "26.06"
+pareto: true
 """
 
 

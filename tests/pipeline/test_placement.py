@@ -88,3 +88,15 @@ def test_a_hybrid_model_is_placed_only_where_megatron_has_a_form(pp: int, vpp: i
         assert placed is None
     elif placed is not None:
         assert placed[1].form in ("even", "first-last")
+
+
+def test_the_pipes_of_a_hybrid_pattern_place_its_layers() -> None:
+    """Seven layers, four before the pipe: no count is given, and none is taken."""
+    spec = hybrid("M-M*|M-M")
+    placed = place(spec, 2, 1)
+    assert placed is not None
+    assignment, split = placed
+    assert assignment.sizes == (4, 3)
+    assert split.form == "even"
+    assert assignment_of(spec, 2, 1, split) == assignment
+    assert assignment_of(spec, 1, 1, split) is None

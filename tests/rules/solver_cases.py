@@ -20,8 +20,10 @@ DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "edp", "micro_batch_size")
 def layout_of_variables(rng: Random, model: Model) -> Layout | None:
     """Any values of the decisions that the model knows, half of the time on meshes that cover the GPUs.
 
-    ``None`` if the batch that these degrees would choose fits no pipeline shape.
+    ``None`` if there is no pipeline shape, or none that fits the batch that these degrees would choose.
     """
+    if not model.shapes:
+        return None
     problem, x, values_of = model.problem, model.x, model.arithmetic.values_of
     shape, _ = rng.choice(model.shapes)
     drawn = {name: rng.choice(values_of(getattr(x, name))) for name in DEGREES if name != "pp"} | {"pp": shape.pp}

@@ -1,4 +1,4 @@
-"""Rules about experts: each is broken by one layout and kept by a near twin."""
+"""Rules about experts and routing: each is broken by one layout and kept by a near twin."""
 
 from __future__ import annotations
 

@@ -1,0 +1,74 @@
+"""How much slower each published layout is than meshwright's choice for the same request, in meshwright's own eyes.
+
+The request keeps what the run fixes: model, GPU and count, sequence length, batch, precision, task, switches and software.
+The published layout is let fit: the memory budget is the usable memory, or what the layout itself is estimated at, where
+that is more. Runs of one distinct layout count once; only pretraining on GPUs newer than the A100.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from statistics import mean, median
+from typing import Any
+
+from benchmarks.time_rows import Run
+from constraints.memory.budget import memory_report
+from constraints.timing.step import step_time
+
+__all__ = ["regrets"]
+
+SECONDS = 30.0
+LARGE = 0.15
+SHOWN = 20
+
+
+def regrets(runs: Iterable[Run]) -> dict[str, Any]:
+    """Median, mean and 90th percentile of the regret, and the layouts with the most."""
+    newest: dict[Any, Run] = {}
+    for run in runs:
+        older = newest.get(run.key)
+        if run.problem.task == "pretrain" and run.problem.gpu.architecture != "ampere":
+            newest[run.key] = run if older is None or run.problem.stack >= older.problem.stack else older
+    cases = [case for run in newest.values() if (case := _case(run)) is not None]
+    values = sorted(case["regret"] for case in cases)
+    return {
+        "layouts": len(cases),
+        "undecided": len(newest) - len(cases),
+        "median": round(median(values), 4),
+        "mean": round(mean(values), 4),
+        "p90": round(values[int(0.9 * (len(values) - 1))], 4),
+        "above_15_percent": sum(value > LARGE for value in values),
+        "worst": sorted(cases, key=lambda case: -case["regret"])[:SHOWN],
+    }
+
+
+def _case(run: Run) -> dict[str, Any] | None:
+    """The regret of one run; ``None`` if no layout was proved best in the time given."""
+    from solver.search import best_layouts
+
+    report = memory_report(run.problem, run.layout)
+    if report is None:
+        return None
+    problem = replace(
+        run.problem,
+        objective="step-time",
+        global_batch_size=run.layout.global_batch_size,
+        budget_bytes=max(run.problem.budget_bytes, report.high_bytes),
+    )
+    found = best_layouts(problem, seconds=SECONDS)
+    if not found.layouts:
+        return None
+    published = step_time(problem, run.layout).step_ns
+    chosen = step_time(problem, found.layouts[0]).step_ns
+    return {
+        "name": f"{run.name} on {run.problem.gpus} {run.problem.gpu.name} {run.problem.precision}",
+        "regret": round(published / chosen - 1, 4),
+        "proved": found.status == "optimal",
+        "published": _words(run.layout),
+        "chosen": _words(found.layouts[0]),
+    }
+
+
+def _words(x: Any) -> str:
+    return f"tp{x.tp} pp{x.pp} vpp{x.vpp or 1} cp{x.cp} ep{x.ep} mbs{x.micro_batch_size} {x.recompute}"

@@ -1,0 +1,140 @@
+"""Nanoseconds of GPU work per layer and micro-batch, forward and backward, and the floor that the host sets.
+
+The coefficients per token come from :mod:`constraints.timing.work` as look-ups by the few degrees that they depend on, so
+that the solver sees products and sums of integers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from constraints.arithmetic import Arithmetic, Quantity, once
+from constraints.layout import Recompute
+from constraints.memory.activations import shard_tokens, tokens
+from constraints.problem import Problem
+from constraints.rule import Degrees
+from constraints.timing.rates import rates_of, whole
+from constraints.timing.work import Work, core_attention, expert_work, gemm, head_work, layer_work, moved
+from models_catalog.schema import LayerKind
+
+__all__ = ["attention_ns", "dense_ns", "embedding_ns", "experts_ns", "head_ns", "host_ns", "layer_ns", "mtp_ns"]
+
+PS_PER_NS = 1000
+LONG_SEQUENCE = 1 << 20
+"""Tokens from which on coefficients are whole nanoseconds per token: products of picoseconds would leave 50 bits."""
+
+Table = Callable[..., Any]
+
+
+def scale(p: Problem) -> int:
+    """Units of a coefficient per nanosecond."""
+    return PS_PER_NS if p.seq_length <= LONG_SEQUENCE else 1
+
+
+def coefficient(p: Problem, ps: Any) -> Any:
+    """Picoseconds per token in the units of :func:`scale`, rounded up."""
+    return whole(ps * scale(p) / PS_PER_NS)
+
+
+def layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    """GEMMs, attention, bytes and casts of one layer, what is computed again included; no communication."""
+    dense = dense_ns(a, p, x, kind)
+    return dense + experts_ns(a, p, x) if kind.feedforward == "moe" else dense
+
+
+@once
+def dense_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    """One layer without its routed experts."""
+    per_token = a.choose(x.recompute, lambda option: a.lookup(_per_token(kind, option), p, x.tp, x.sequence_parallel))
+    time = a.ceil_div(a.mul(tokens(a, p, x), per_token), scale(p))
+    return time + a.lookup(_fixed(kind), p, x.tp, x.sequence_parallel)
+
+
+@once
+def experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Routed experts: grouped GEMMs that lose with few rows per expert, and the traffic of routed rows."""
+    r = rates_of(p)
+    rows = a.mul(shard_tokens(a, p, x), x.etp) * p.model.moe_router_topk
+    filled = rows + a.floor_div(p.model.experts, x.ep) * whole(r.small_m)
+    products = a.choose(x.recompute, lambda option: a.lookup(_products(option), p, x.etp))
+    bytes_ = a.choose(x.recompute, lambda option: a.lookup(_row_bytes(option), p, x.etp))
+    time = a.mul(filled, products) + a.mul(rows, bytes_)
+    return a.ceil_div(time, scale(p)) + whole(r.row_kernels_ps / PS_PER_NS)
+
+
+@once
+def attention_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Core attention of one layer, forward and backward: what a ring of keys and values can hide behind."""
+    return a.ceil_div(a.mul(tokens(a, p, x), a.lookup(_core, p, x.tp)), scale(p))
+
+
+def head_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Output projection and loss."""
+    return a.ceil_div(a.mul(tokens(a, p, x), a.lookup(_head, p, x.tp)), scale(p)) + a.lookup(_head_fixed, p, x.tp)
+
+
+def embedding_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """The embedding's rows, gathered and their gradients scattered."""
+    return a.ceil_div(
+        shard_tokens(a, p, x) * coefficient(p, moved(rates_of(p), 12 * p.model.hidden_size).both), scale(p)
+    )
+
+
+def mtp_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """What an MTP layer has beside a decoder layer and its loss: the ``2h -> h`` projection and norms."""
+    return a.ceil_div(a.mul(tokens(a, p, x), a.lookup(_mtp, p, x.tp)), scale(p))
+
+
+def host_ns(p: Problem, kind: LayerKind) -> Any:
+    """Time in which the host can launch one layer, forward and backward: a floor, whatever the GPU."""
+    r = rates_of(p)
+    mixer = {"attention": r.host_attention_ps, "mamba": r.host_mamba_ps, "gdn": r.host_mamba_ps}.get(kind.mixer, 0)
+    feedforward = {"dense": r.host_dense_ps, "moe": r.host_moe_ps}.get(kind.feedforward, 0)
+    return whole((mixer + feedforward) / PS_PER_NS)
+
+
+# -- tables, by the degrees that they depend on
+
+
+@lru_cache(maxsize=4096)
+def _per_token(kind: LayerKind, recompute: Recompute) -> Table:
+    work = layer_work(kind, recompute)
+    return lambda p, tp, sequence_parallel: coefficient(p, work(p, tp, sequence_parallel).both)
+
+
+@lru_cache(maxsize=1024)
+def _fixed(kind: LayerKind) -> Table:
+    work = layer_work(kind, Recompute())
+    return lambda p, tp, sequence_parallel: whole(work(p, tp, sequence_parallel).fixed / PS_PER_NS)
+
+
+@lru_cache(maxsize=1024)
+def _products(recompute: Recompute) -> Table:
+    work = expert_work(recompute)
+    return lambda p, etp: coefficient(p, work(p, etp)[0].both)
+
+
+@lru_cache(maxsize=1024)
+def _row_bytes(recompute: Recompute) -> Table:
+    work = expert_work(recompute)
+    return lambda p, etp: coefficient(p, work(p, etp)[1])
+
+
+def _core(p: Problem, tp: int) -> Any:
+    return coefficient(p, core_attention(rates_of(p), p, tp).both)
+
+
+def _head(p: Problem, tp: int) -> Any:
+    return coefficient(p, head_work(p, tp).both)
+
+
+def _head_fixed(p: Problem, tp: int) -> Any:
+    return whole(head_work(p, tp).fixed / PS_PER_NS)
+
+
+def _mtp(p: Problem, tp: int) -> Any:
+    h, r = p.model.hidden_size, rates_of(p)
+    projection: Work = gemm(r, h / tp, 2 * h, trained=p.task != "lora")
+    return coefficient(p, projection.both + moved(r, 40 * h / tp).both)

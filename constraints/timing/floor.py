@@ -1,0 +1,147 @@
+"""A floor under the step time, by few degrees at a time: what keeps the solver's proof short.
+
+The time of a layer is a maximum of lines in the micro-batch ``b``, none of which is negative at 0, so it is nowhere
+below ``alpha b``, the slope found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d``
+ranks share ``B`` sequences, so ``m b`` is ``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha /
+W`` of the whole model, whatever ``d`` and ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of
+experts and dispatch on ``w`` and ``e``, of context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) /
+(m v)`` and the mean stage's gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+
+from constraints.arithmetic import Arithmetic, Quantity, Remembering
+from constraints.layout import Layout, Recompute
+from constraints.memory.optimizer import gradient_bytes, trains_all
+from constraints.memory.parameters import all_experts, layer_sizes
+from constraints.problem import Problem
+from constraints.rule import Degrees
+from constraints.timing.collectives import dense_data_ring, expert_data_ring
+from constraints.timing.communication import PARAMETER_BYTES
+from constraints.timing.compute import dense_ns, experts_ns, head_ns
+from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, exposed_tensor_ns, sharded
+from constraints.timing.rates import rates_of
+from models_catalog.schema import LayerKind
+
+__all__ = ["step_floor_ns"]
+
+Table = Callable[..., int]
+PS_PER_NS = 1000
+KIB = 1024
+COARSE = 64
+"""The bubble is reckoned in so many nanoseconds, so that its products stay small."""
+LARGE = (512, 1024)
+"""Micro-batches between which the tangent is taken."""
+ROUNDED = 32
+"""Nanoseconds that rounding up may have added to one layer."""
+
+
+def step_floor_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Quantity:
+    """Nanoseconds that no layout with these degrees can go below: per step, or per sequence if the batch is free."""
+    even = _even_ns(a, p, x)
+    bubble = a.floor_div(a.mul(a.floor_div(even, COARSE), x.pp - 1), a.mul(x.num_microbatches, chunks))
+    once = _once_per_step_ns(a, p, x)
+    if p.global_batch_size is None:
+        once = a.floor_div(once, x.global_batch_size)
+    return even + bubble * COARSE + once
+
+
+def _even_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """All micro-batches, every stage busy with its mean share."""
+    floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option), p, x.tp, x.sequence_parallel))
+    floor = floor + a.lookup(_context, p, x.tp, x.cp)
+    return floor + a.lookup(_experts, p, x.etp, x.ep) if p.model.is_moe else floor
+
+
+def _once_per_step_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """Gradients and gathered parameters of a mean stage."""
+    if sharded(p) or not trains_all(p):
+        return 0
+    once = a.lookup(_dense_gradients, p, x.tp, x.pp)
+    if p.model.is_moe:
+        once = once + a.lookup(_expert_gradients, p, a.mul(x.etp, x.ep), x.pp)
+    return once
+
+
+@lru_cache(maxsize=16)
+def _counted(kinds: tuple[LayerKind, ...], mtp: int) -> tuple[tuple[LayerKind, int], ...]:
+    counts = Counter(kinds)
+    if mtp:
+        counts[kinds[-1]] += mtp
+    return tuple(counts.items())
+
+
+def _layers(p: Problem) -> tuple[tuple[LayerKind, int], ...]:
+    """Layers of the whole model by kind, MTP layers among them."""
+    return _counted(p.model.layer_kinds, p.model.mtp_layers)
+
+
+def _slope(p: Problem, time: Callable[[int], int], share: int) -> int:
+    """Nanoseconds of a step whose micro-batches take ``time(b)`` on ``share`` of the GPUs, however they are cut."""
+    low, high = LARGE
+    at_high = time(high)
+    rise = at_high - time(low) - ROUNDED * (p.model.num_layers + 2)
+    alpha = min(rise / (high - low), (at_high - ROUNDED * (p.model.num_layers + 2)) / high)  # no chord below the origin
+    return math.floor(max(0.0, float(alpha)) * (p.global_batch_size or 1) * share / p.gpus)
+
+
+@lru_cache(maxsize=256)
+def _dense(recompute: Recompute) -> Table:
+    """Layers without routed experts, tensor collectives included, and heads; by tensor degree and sequence parallelism."""
+
+    def table(p: Problem, tp: int, sequence_parallel: int) -> int:
+        def time(size: int) -> int:
+            a = Remembering()
+            x = Layout(tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute)
+            layers = sum((dense_ns(a, p, x, kind) + exposed_tensor_ns(a, p, x, kind)) * n for kind, n in _layers(p))
+            return int(layers + head_ns(a, p, x) * (1 + p.model.mtp_layers))
+
+        return _slope(p, time, tp)
+
+    return table
+
+
+def _context(p: Problem, tp: int, cp: int) -> int:
+    """Context parallelism of all attention layers."""
+    layers = sum(n for kind, n in _layers(p) if kind.mixer == "attention")
+    if cp == 1 or not layers:
+        return 0
+
+    def time(size: int) -> int:
+        return int(exposed_context_ns(Remembering(), p, Layout(tp=tp, cp=cp, micro_batch_size=size)) * layers)
+
+    return _slope(p, time, tp * cp)
+
+
+def _experts(p: Problem, etp: int, ep: int) -> int:
+    """Routed experts, dispatch and combine, as if the residual stream were split: the fewest rows that there can be."""
+    layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
+
+    def time(size: int) -> int:
+        a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size)
+        return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * layers)
+
+    return _slope(p, time, 1)
+
+
+def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:
+    exposed = float(rates_of(p).exposed_dp) * (gradient_bytes(p) + PARAMETER_BYTES) / KIB
+    return math.floor(elements / parts * ps_per_kib * exposed / PS_PER_NS)
+
+
+def _dense_gradients(p: Problem, tp: int, pp: int) -> int:
+    elements = sum(sum(layer_sizes(p.model, kind)) * n for kind, n in _layers(p))
+    return _gradients(p, elements, tp * pp, dense_data_ring(p, tp, pp)) if p.gpus % (tp * pp) == 0 else 0
+
+
+def _expert_gradients(p: Problem, ranks: int, pp: int) -> int:
+    layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
+    if p.gpus % (ranks * pp):
+        return 0
+    ring = expert_data_ring(p, ranks, pp)
+    return _gradients(p, all_experts(p.model) * layers, ranks * pp, ring)

@@ -1,0 +1,237 @@
+"""Nanoseconds of one optimizer step, and where they go.
+
+``step = pipeline + hops + exposed data parallelism + optimizer + fixed``, as the slowest stage paces it. A stage is the sum
+of its layers, embedding and heads, each layer no shorter than the host needs to launch it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from constraints.arithmetic import Arithmetic, Quantity, Remembering, once
+from constraints.layout import Layout
+from constraints.memory.budget import layout_stages
+from constraints.memory.optimizer import dense_shards, expert_shards, trains_all
+from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
+from constraints.pipeline.profile import Stage
+from constraints.problem import Problem
+from constraints.rule import Degrees
+from constraints.timing.communication import dense_gradients, layer_gradients, tied_embedding, transfer
+from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
+from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, sharded
+from constraints.timing.pipeline import PARTS, hops, pipelined
+from constraints.timing.rates import rates_of, whole
+from models_catalog.schema import LayerKind
+
+__all__ = ["StepTime", "stage_step", "step_time", "whole_model_ns"]
+
+PS_PER_NS = 1000
+UPDATE_BYTES, BUFFER_BYTES = 30, 6
+"""Optimizer traffic: per element that a rank owns (fp32 gradient, master and two moments read and written, bf16 copy
+written), and per element that it stores (gradient buffer zeroed, parameter cast)."""
+HIDDEN_BEHIND_CHUNK, HIDDEN_BEHIND_CORE = 0.8, 0.9
+GATHERED_EVERY_TIME, GATHERED_ONCE = 8, 6
+"""Bytes per parameter: FSDP's in every micro-batch (two gathers of 2 B, a scatter of 4 B), others' once (4 B + 2 B)."""
+HEAD_GATHERS, EMBEDDING_GATHERS = 3, 2
+"""Gathers of the residual stream: one forward and two back at the head, one each way at the embedding."""
+
+Part = LayerKind | str
+"""What a stage is built of: layers of a kind, ``"head"`` (output projection and loss), ``"embedding"``, ``"mtp"``."""
+
+
+@once
+def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
+    """One micro-batch, forward and backward, through one part: GPU work and exposed communication, or the host's floor."""
+    if part == "head":
+        return head_ns(a, p, x) + exposed_gathers_ns(a, p, x, HEAD_GATHERS)
+    if part == "embedding":
+        return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
+    if isinstance(part, str):
+        return mtp_ns(a, p, x)
+    busy = layer_ns(a, p, x, part)
+    for exposed in exposed_layer_ns(a, p, x, part).values():
+        busy = busy + exposed
+    return a.maximum(busy, host_ns(p, part))
+
+
+@once
+def _part_times(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> tuple[Quantity, Quantity]:
+    """One micro-batch through a part, and all of them."""
+    single = part_ns(a, p, x, part)
+    return single, a.mul(x.num_microbatches, single)
+
+
+def _built(layers: Iterable[tuple[LayerKind, int]], embedding: int, heads: int, mtp: int) -> dict[Part, int]:
+    counts: dict[Part, int] = dict(layers)
+    counts |= {"head": heads, "embedding": embedding, "mtp": mtp}
+    return {part: count for part, count in counts.items() if count}
+
+
+def stage_parts(stage: Stage) -> dict[Part, int]:
+    """What ``stage`` is built of."""
+    return _built(stage.layers, int(stage.embedding), stage.heads, stage.mtp)
+
+
+def model_parts(p: Problem) -> dict[Part, int]:
+    """What the whole model is built of, and so the stages of any pipeline together."""
+    model = p.model
+    counts = Counter(model.layer_kinds)
+    if model.mtp_layers:
+        counts[model.layer_kinds[-1]] += model.mtp_layers
+    return _built(sorted(counts.items()), 1, 1 + model.mtp_layers, model.mtp_layers)
+
+
+@once
+def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """One micro-batch through the whole model."""
+    total: Quantity = 0
+    for part, count in model_parts(p).items():
+        total = total + part_ns(a, p, x, part) * count
+    return total
+
+
+def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: int, weight: int = PARTS) -> Quantity:
+    """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
+    here = stage_parts(stage)
+    parts = ((*_part_times(a, p, x, part), here.get(part, 0), in_all) for part, in_all in model_parts(p).items())
+    return pipelined(parts, chunks, weight)
+
+
+def stage_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, pp: int, chunks: int) -> tuple[Quantity, Quantity]:
+    """The step as ``stage`` paces it, in 64ths of a nanosecond, twice, of which the larger counts.
+
+    Gradients and parameters count as far as they show at least, or as far as they outlast what hides them.
+
+    They hide behind the neighbouring compute of a mean chunk; Megatron-FSDP's behind nearly all of the step.
+    """
+    r = rates_of(p)
+    rest = hops(a, transfer(a, p, x), x.num_microbatches, pp, chunks) + _update_ns(a, p, x, stage) * PARTS
+    rest = rest + whole(r.fixed_ps * PARTS / PS_PER_NS)
+    data, core = _gradients_ns(a, p, x, stage), _core(a, p, x, stage, chunks)
+    if sharded(p):
+        data = a.ceil_div(a.mul(data, x.num_microbatches) * GATHERED_EVERY_TIME, GATHERED_ONCE)
+        left = _core(a, p, x, stage, chunks, round(PARTS * (1 - HIDDEN_BEHIND_CORE)))
+        return rest + core + data * share(r.exposed_fsdp), rest + data * PARTS + left
+    hidden = whole_model_ns(a, p, x) * int(PARTS * HIDDEN_BEHIND_CHUNK / (pp * chunks))
+    return rest + core + data * share(r.exposed_dp), rest + core + data * PARTS - hidden
+
+
+def share(part: Any) -> Any:
+    """A share of one in 64ths; a fit's trial shares pass as they are."""
+    return round(PARTS * part) if isinstance(part, float) else PARTS * part
+
+
+def _gradients_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """Gradients reduced and parameters gathered, once, before any overlap."""
+    total: Quantity = 0
+    for part, count in _stored(p, stage).items():
+        total = total + _part_gradients(a, p, x, part) * count
+    return total
+
+
+@once
+def _part_gradients(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
+    if part == "table":
+        return dense_gradients(a, p, x, embedding_parameters(a, p, x))
+    return tied_embedding(a, p, x) if isinstance(part, str) else layer_gradients(a, p, x, part)["dp"]
+
+
+def _update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """The optimizer's step over what the stage owns, at HBM speed; LoRA's adapters are next to nothing."""
+    total: Quantity = 0
+    if trains_all(p):
+        for part, count in _stored(p, stage).items():
+            total = total + (_update(a, p, x, part) * count if part != "tied" else 0)
+    return total
+
+
+@once
+def _update(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
+    stored = embedding_parameters(a, p, x) if isinstance(part, str) else dense_parameters(a, p, x, part)
+    owned = a.ceil_div(stored, dense_shards(a, p, x))
+    if isinstance(part, LayerKind) and part.feedforward == "moe":
+        experts = expert_parameters(a, p, x, part)
+        owned, stored = owned + a.ceil_div(experts, expert_shards(a, p, x)), stored + experts
+    per_mib = whole(rates_of(p).hbm_ps * (1 << 20) / PS_PER_NS)
+    return a.ceil_div((owned * UPDATE_BYTES + stored * BUFFER_BYTES) * per_mib, 1 << 20)
+
+
+def _stored(p: Problem, stage: Stage) -> dict[Part, int]:
+    """What has gradients: layers by kind, ``"table"`` (an embedding or output projection), ``"tied"`` copies kept alike."""
+    tables = int(stage.holds_embedding_copy) + int(stage.heads > 0)
+    counts: dict[Part, int] = dict(stage.layers)
+    if p.model.share_embeddings_and_output_weights and tables:
+        counts |= {"table": 1, "tied": int(bool(stage.boundaries) and trains_all(p))}
+    else:
+        counts["table"] = tables
+    return {part: count for part, count in counts.items() if count}
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """One step of a placed layout in nanoseconds; the parts add up to ``step_ns``. ``exposed_ns`` is by group."""
+
+    step_ns: int
+    compute_ns: int
+    bubble_ns: int
+    exposed_ns: dict[str, int] = field(default_factory=dict)
+    host_ns: int = 0
+    optimizer_ns: int = 0
+    fixed_ns: int = 0
+
+
+def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTime:
+    """The estimate for a layout whose layers are placed (``ValueError`` if they are not)."""
+    a = a or Remembering()
+    found = layout_stages(p, layout)
+    if found is None:
+        raise ValueError("the layers of this layout are not placed")
+    costs = [
+        (a.maximum(*stage_step(a, p, layout, stage, layout.pp, layout.chunks_per_rank)), stage)
+        for stage in _different({stage.rank: stage for stage in found}.values())
+    ]
+    step = a.ceil_div(a.maximum(*(cost for cost, _ in costs)), PARTS)
+    if not isinstance(step, int):
+        return StepTime(step, 0, 0)  # trial constants: only the sum is wanted
+    return _split(a, p, layout, max(costs, key=lambda cost: cost[0])[1], step)
+
+
+def _different(stages: Iterable[Stage]) -> Iterable[Stage]:
+    """One stage of each that are built alike: they take the same time."""
+    seen: dict[Hashable, Stage] = {}
+    for stage in stages:
+        built = (stage.layers, stage.embedding, stage.heads, stage.mtp, bool(stage.boundaries))
+        seen.setdefault(built, stage)
+    return seen.values()
+
+
+def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -> StepTime:
+    """Where the time goes, as the slowest stage spends it."""
+    m = layout.num_microbatches
+    exposed: Counter[str] = Counter()
+    host = busy = 0
+    for kind, count in stage.layers:
+        work, shown = layer_ns(a, p, layout, kind), exposed_layer_ns(a, p, layout, kind)
+        for group, time in shown.items():
+            exposed[group] += time * count * m
+        host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count * m
+    for calls, ends in ((HEAD_GATHERS, stage.heads), (EMBEDDING_GATHERS, int(stage.embedding))):
+        exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
+    busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(stage).items())
+    core, update = _core(a, p, layout, stage, layout.chunks_per_rank) // PARTS, _update_ns(a, p, layout, stage)
+    compute = busy - sum(exposed.values()) - host
+    fixed = whole(rates_of(p).fixed_ps / PS_PER_NS)
+    exposed["pp"] = hops(a, transfer(a, p, layout), m, layout.pp, layout.chunks_per_rank) // PARTS
+    exposed["dp"] = step - core - update - fixed - exposed["pp"]
+    return StepTime(
+        step_ns=step,
+        compute_ns=compute,
+        bubble_ns=core - busy,
+        exposed_ns={group: exposed[group] for group in ("tp", "cp", "ep", "pp", "dp")},
+        host_ns=host,
+        optimizer_ns=update,
+        fixed_ns=fixed,
+    )

@@ -1,0 +1,112 @@
+"""Step time against memory: the layouts that no other beats in both, fastest first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from constraints.registry import enforced_rules
+from solver.model import Model
+from solver.objectives import OBJECTIVES, post_tie_break
+from solver.search import Disagreement, Found, new_solver, run
+
+__all__ = ["POINTS", "pareto_layouts"]
+
+POINTS = 8
+"""How many points are looked for unless asked otherwise: each is a few searches."""
+
+
+def pareto_layouts(
+    problem: Problem, *, most: int | None = POINTS, seconds: float = 60.0, found: Callable[[Layout], Any] | None = None
+) -> Found:
+    """Layouts that are best in step time or memory, or between: each the fastest with its memory, the leanest at its time.
+
+    ``most`` of them lie about evenly between the fastest and the leanest; ``None`` is all. Each is passed to ``found`` as it
+    comes. ``feasible`` if the time ran out before the last. Raises :class:`~solver.search.Disagreement` if a solution
+    breaks a rule.
+    """
+    front = _Front(replace(problem, objective="step-time"), time.monotonic() + seconds)
+    if not front.model.shapes:
+        return Found("infeasible", ())
+    layouts: list[Layout] = []
+    gap = 1
+    while True:
+        status, layout = front.fastest()
+        if layout is None:
+            break
+        layouts.append(layout)
+        if found is not None:
+            found(layout)
+        if status != "optimal":
+            return Found("feasible", tuple(layouts))
+        held = front.memory_of(layout)
+        if len(layouts) == 1 and most is not None:
+            gap = max(1, (held - front.least_memory(layout)) // max(1, most - 1))
+        front.below(held - gap)
+    if not layouts:
+        return Found(status, ())
+    return Found("optimal" if status == "infeasible" else "feasible", tuple(layouts))
+
+
+class _Front:
+    """One model with both costs; what it admits shrinks from point to point."""
+
+    def __init__(self, problem: Problem, deadline: float) -> None:
+        self.problem, self.deadline = problem, deadline
+        self.rules = enforced_rules(problem)
+        self.model = Model(problem)
+        self.model.post(self.rules)
+        if self.model.shapes:
+            self.time = OBJECTIVES["step-time"].post(self.model)
+            self.memory = OBJECTIVES["memory"].post(self.model)
+            self.order = post_tie_break(self.model)
+
+    def memory_of(self, layout: Layout) -> int:
+        return OBJECTIVES["memory"].measure(self.problem, layout)
+
+    def below(self, memory: int) -> None:
+        """From here on only layouts whose fullest stage holds at most so much."""
+        self.model.cp.add(self.memory.expression() <= memory)
+
+    def fastest(self) -> tuple[str, Layout | None]:
+        """The fastest layout left, of those the leanest, of those the first by the tie-breaks."""
+        model = self.model.cp.clone()
+        layout: Layout | None = None
+        status = "unknown"
+        for cost, measure in ((self.time, "step-time"), (self.memory, "memory"), (self.order, "")):
+            if isinstance(cost, int):
+                continue
+            status, better = self._least(model, cost)
+            if better is None:
+                return (status, layout) if layout is None else ("feasible", layout)
+            layout = better
+            if status != "optimal":
+                return status, layout
+            if measure:
+                model.add(cost.expression() <= OBJECTIVES[measure].measure(self.problem, layout))
+        return status, layout
+
+    def least_memory(self, otherwise: Layout) -> int:
+        """What the leanest layout holds."""
+        _, layout = self._least(self.model.cp.clone(), self.memory)
+        return self.memory_of(layout or otherwise)
+
+    def _least(self, model: cp_model.CpModel, cost: Any) -> tuple[str, Layout | None]:
+        model.minimize(cost.expression())
+        solver = new_solver(self.deadline - time.monotonic())
+        status = run(model, solver)
+        if status == cp_model.INFEASIBLE:
+            return "infeasible", None
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return "unknown", None
+        layout = self.model.layout(solver.value)
+        broken = [rule.id for rule in self.rules if not rule.holds(self.problem, layout)]
+        if broken:
+            raise Disagreement(f"the solver's layout breaks {', '.join(broken)}: {layout}")
+        return ("optimal" if status == cp_model.OPTIMAL else "feasible"), layout

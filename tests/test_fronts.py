@@ -1,0 +1,82 @@
+"""The K best and the Pareto front, as sets, against brute force."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+from constraints.layout import Layout
+from constraints.problem import Problem
+from solver.objectives import OBJECTIVES, tie_break_key
+from solver.pareto import pareto_layouts
+from solver.search import best_layouts
+from tests import enumeration
+from tests.strategies import problems
+
+QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+MOST = 3000
+"""Legal layouts up to which a problem is looked at here."""
+
+
+def legal(problem: Problem) -> list[Layout]:
+    found = []
+    for layout in enumeration.legal(problem):
+        found.append(layout)
+        assume(len(found) <= MOST)
+    return found
+
+
+def top_agrees(problem: Problem, count: int) -> None:
+    measure = OBJECTIVES[problem.objective].measure
+    best: dict[tuple[int, ...], tuple[int, tuple[int, ...]]] = {}
+    for layout in legal(problem):
+        key = tie_break_key(problem, layout)
+        value = (measure(problem, layout), key)
+        best[key] = min(best.get(key, value), value)
+    expected = sorted(best.values())[:count]
+    found = best_layouts(problem, top=count, seconds=60)
+    assert [(measure(problem, x), tie_break_key(problem, x)) for x in found.layouts] == expected
+
+
+def front_agrees(problem: Problem) -> None:
+    problem = replace(problem, objective="step-time")
+    time, memory = OBJECTIVES["step-time"].measure, OBJECTIVES["memory"].measure
+    points = sorted({(time(problem, x), memory(problem, x)) for x in legal(problem)})
+    expected, least = [], None
+    for point in points:
+        if least is None or point[1] < least:
+            expected.append(point)
+            least = point[1]
+    assume(len(expected) <= 12)
+    found = pareto_layouts(problem, most=None, seconds=120)
+    assert [(time(problem, x), memory(problem, x)) for x in found.layouts] == expected
+    capped = pareto_layouts(problem, most=3, seconds=120)
+    assert {(time(problem, x), memory(problem, x)) for x in capped.layouts} <= set(expected)
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@given(problems(most_gpus=8))
+def test_the_five_best_are_those_of_brute_force(problem: Problem) -> None:
+    top_agrees(problem, 5)
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@given(problems(most_gpus=8))
+def test_the_front_is_that_of_brute_force(problem: Problem) -> None:
+    front_agrees(problem)
+
+
+@pytest.mark.heavy
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@given(problems(most_gpus=12))
+def test_the_ten_best_are_those_of_brute_force_on_many_problems(problem: Problem) -> None:
+    top_agrees(problem, 10)
+
+
+@pytest.mark.heavy
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=QUIET)
+@given(problems(most_gpus=12))
+def test_the_front_is_that_of_brute_force_on_many_problems(problem: Problem) -> None:
+    front_agrees(problem)

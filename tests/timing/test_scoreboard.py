@@ -1,0 +1,119 @@
+"""The scoreboard reads rows as they are published, skips by rule, and orders by rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.time_accuracy import board, spearman
+from benchmarks.time_rows import read_runs
+
+COLUMNS = (
+    "source,section,provenance,model,task,gpu,num_gpus,precision,seq_length,gbs,mbs,tp,pp,cp,vp,ep,etp,fsdp,sp,recompute,"
+    "cuda_graph,dispatcher,pp_layout,tokens_per_sec_per_gpu,step_time_s,outcome,matched_recipe,dp_ok,note"
+)
+
+
+def row(**changes: str) -> dict[str, str]:
+    values = {
+        "source": "docs",
+        "section": "26.04 NeMo Container",
+        "provenance": "repo table",
+        "model": "LLAMA3_70B",
+        "task": "pretrain",
+        "gpu": "H100",
+        "num_gpus": "64",
+        "precision": "fp8_cs",
+        "seq_length": "8192",
+        "gbs": "128",
+        "mbs": "1",
+        "tp": "4",
+        "pp": "4",
+        "cp": "1",
+        "vp": "5",
+        "ep": "1",
+        "tokens_per_sec_per_gpu": "1600",
+    }
+    return values | changes
+
+
+def written(path: Path, rows: list[dict[str, str]]) -> str:
+    names = COLUMNS.split(",")
+    lines = [",".join(names)] + [",".join(r.get(name, "") for name in names) for r in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_a_row_becomes_the_layout_that_it_says(tmp_path: Path) -> None:
+    (run,), skipped = read_runs([written(tmp_path / "runs.csv", [row(recompute="full:uniform/1")])])
+    x = run.layout
+    assert (x.tp, x.pp, x.vpp, x.dp, x.num_microbatches) == (4, 4, 5, 4, 32)
+    assert x.sequence_parallel and x.recompute.is_full
+    assert run.problem.stack == "26.02"
+    assert run.step_seconds == pytest.approx(128 * 8192 / 64 / 1600)
+    assert not skipped
+
+
+def test_rows_are_skipped_by_rule_and_counted(tmp_path: Path) -> None:
+    rows = [
+        row(),
+        row(tokens_per_sec_per_gpu=""),
+        row(provenance="repo card", section="pretrain/H100"),
+        row(provenance="repo card", section="pretrain_performance/H100"),
+        row(note="footnote:attention regression"),
+        row(model="No Such Model 9B"),
+        row(gpu="H800"),
+        row(tp="3"),
+        row(gbs=""),
+        row(num_gpus=""),
+        row(tokens_per_sec_per_gpu="", step_time_s="10"),
+    ]
+    result = board([written(tmp_path / "runs.csv", rows)])
+    assert result["total"]["rows_scored"] == 3
+    assert result["total"]["rows_skipped"] == 8
+    assert result["skipped"] == {
+        "no throughput or step time": 1,
+        "functional run": 1,
+        "the source marks it as a regression": 1,
+        "model not in the catalog": 1,
+        "GPU H800 not in the catalog": 1,
+        "impossible degrees": 1,
+        "sequence length or batch unknown": 1,
+        "GPU count unknown": 1,
+    }
+
+
+def test_errors_are_fractions_of_the_measured_rate(tmp_path: Path) -> None:
+    found = board([written(tmp_path / "runs.csv", [row()])])
+    twice = board([written(tmp_path / "runs.csv", [row(tokens_per_sec_per_gpu="3200")])])
+    error = found["total"]["bias"]
+    assert twice["total"]["bias"] == pytest.approx((1 + error) / 2 - 1, abs=1e-3)
+    assert found["total"]["mean_absolute_error"] == pytest.approx(abs(error))
+
+
+def test_switches_that_a_row_leaves_open_are_those_of_its_kin(tmp_path: Path) -> None:
+    moe = {"model": "Qwen3_30B_a3B", "tp": "1", "pp": "1", "vp": "", "ep": "8", "num_gpus": "8", "gpu": "B200"}
+    known = row(**moe, dispatcher="alltoall", cuda_graph="none", seq_length="4096")
+    open_ = row(**moe, seq_length="4096", gbs="256")
+    runs, _ = read_runs([written(tmp_path / "runs.csv", [known, open_])])
+    assert [run.problem.settings.moe_token_dispatcher_type for run in runs] == ["alltoall", "alltoall"]
+
+
+def test_rank_correlation_of_a_reversed_order_is_minus_one() -> None:
+    assert spearman([(1, 3), (2, 2), (3, 1)]) == -1
+    assert spearman([(1, 1), (2, 1), (3, 1)]) == 0
+
+
+def test_a_fit_is_drawn_to_what_is_measured_and_to_its_priors(tmp_path: Path) -> None:
+    pytest.importorskip("numpy")
+    from benchmarks.fit_time import error_of, fitted
+    from constraints.timing.calibration import constants
+
+    slow = [row(tokens_per_sec_per_gpu=rate, gbs=batch) for rate, batch in (("1100", "128"), ("1120", "256"))]
+    runs, _ = read_runs([written(tmp_path / "runs.csv", slow)])
+    priors = {constant.name: constant.prior for constant in constants()}
+    fit = fitted(runs)
+    assert all(abs(error_of(run, fit.values)) < abs(error_of(run, priors)) for run in runs)
+    assert fit.values["gemm.hopper.fp8"] < priors["gemm.hopper.fp8"]
+    assert fit.values["gemm.blackwell.bf16"] == pytest.approx(priors["gemm.blackwell.bf16"], rel=1e-3)
