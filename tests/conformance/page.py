@@ -65,8 +65,13 @@ def _recordings(found: Found) -> str:
         counts = [len(questions), accepted, len(questions) - accepted, stricter, wrong]
         rows.append([*(head[name] for name in ROOMS), *counts])
     names = ["Core", "Bridge", "Transformer Engine", "torch", "Python", "date", "seed"]
-    return "## Recordings\n\n" + _table(
-        [*names, "questions", "accepted", "refused", "stricter on purpose", "disagreements"], rows
+    commits = "".join(
+        f"\n{head['megatron_core']}: {', '.join(head['commits'])}.\n" for head, _, _ in found if "commits" in head
+    )
+    return (
+        "## Recordings\n\n"
+        + _table([*names, "questions", "accepted", "refused", "stricter on purpose", "disagreements"], rows)
+        + commits
     )
 
 

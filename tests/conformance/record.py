@@ -4,7 +4,7 @@
     python -m tests.conformance.record answers
     python -m tests.conformance.record placement
 
-``--source DIRECTORY`` (repeatable) puts a checkout before the installed packages.
+``--source DIRECTORY`` (repeatable) puts a checkout before the installed packages; ``--commit REPOSITORY@COMMIT`` says which.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ def main(words: list[str]) -> None:
     parser.add_argument("--seed", type=int, default=20261125)
     parser.add_argument("--count", type=int, default=12000)
     parser.add_argument("--source", type=Path, action="append", default=[])
+    parser.add_argument("--commit", action="append", default=[])
     parser.add_argument("--asked", type=Path, help="answers: the file that tests.conformance.answers wrote")
     chosen = parser.parse_args(words)
     versions = stand_ins.install(chosen.source)
-    head = {**versions, "date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    head: dict[str, Any] = {**versions, "commits": chosen.commit} if chosen.commit else dict(versions)
+    head |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
     label = f"mcore-{versions['megatron_core']}_bridge-{versions['megatron_bridge']}"
     started = time.monotonic()
     if chosen.what == "questions":

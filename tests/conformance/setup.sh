@@ -1,6 +1,7 @@
 #!/bin/sh
 # An environment in which the real Megatron answers on a CPU: setup.sh DIRECTORY [0.19.2|0.16.1]. Needs Python 3.11 or 3.12.
 # The wheels declare Python 3.12, and run on 3.11 with one name of typing filled in (megatron/stand_ins.py).
+# A generation without wheels is read from checkouts: record --source MEGATRON_LM --source MEGATRON_BRIDGE/src --commit ...
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 directory=$1
