@@ -150,6 +150,31 @@ class LatentExchange(ContextRule):
         return f"keys {keys} and values {values} wide with cp={cp} and cp_comm_type={others[0]}: use p2p"
 
 
+class ChannelsInEights(ContextRule):
+    """Under cp > 1 with a2a or all_gather, attention heads are a multiple of 8 channels wide.
+
+    Transformer Engine 2.12, which goes with this generation, says so.
+    """
+
+    id = "context.cp-channels"
+    noticed = Noticed.STEP
+    source = Citation(
+        "NVIDIA/TransformerEngine",
+        "2.12",
+        f"transformer_engine/pytorch/{TE_CONTEXT}",
+        "AttnFuncWithCPAndQKVOA2A.forward",
+    )
+    reads = ("cp_comm_type", "kv_channels", "hidden_size", "num_attention_heads")
+    until = "0.19"
+    example = "kv_channels=90 with cp=2 and cp_comm_type=a2a: 90 mod 8 = 2"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        width, kinds = problem.model.head_dim, {"a2a", "all_gather"} & set(_exchanges(settings))
+        if cp == 1 or problem.model.multi_latent_attention or not kinds or width % 8 == 0:
+            return None
+        return f"attention heads {width} channels wide with cp={cp} and {min(kinds)}: {width} mod 8 = {width % 8}"
+
+
 class HeadsOverContext(Rule):
     """An all-to-all exchange deals whole heads to cp ranks: (heads/tp) mod cp = 0 and max(groups/tp, 1) mod cp = 0.
 
@@ -357,6 +382,7 @@ RULES = (
     KnownExchange(),
     OneExchange(),
     LatentExchange(),
+    ChannelsInEights(),
     HeadsOverContext(),
     HierarchicalSizes(),
     WindowsAndSinks(),

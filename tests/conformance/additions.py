@@ -40,6 +40,7 @@ NOT_DRIVEN = {
     "feedforward.mtp-tp": "Seldom alone: a hidden size that tp does not divide mostly breaks heads or projections too.",
     "dispatch.a2a-overlap-mtp": "Its conditions seldom meet.",
     "dispatch.shared-overlap-flex": "Its conditions seldom meet.",
+    "context.cp-channels": "Its conditions seldom meet.",
     "context.cp-mla-gather": "Its conditions seldom meet.",
     "experts.expert-bias-sigmoid": "Its conditions seldom meet.",
 }

@@ -377,6 +377,13 @@ EXAMPLES: dict[str, Example] = {
         moe_shared_expert_overlap=True,
         moe_token_dispatcher_type="flex",
     ),
+    "context.cp-channels": _example(
+        "kv_channels=90 with cp=2 and cp_comm_type=a2a: 90 mod 8 = 2",
+        model(kv_channels=90),
+        megatron="0.16",
+        cp_comm_type="a2a",
+        cp=2,
+    ),
     "context.cp-comm-list": _example(
         "cp_comm_type=[p2p, all_gather, ...] with cp=2", megatron="0.16", cp_comm_type=("p2p", "all_gather"), cp=2
     ),

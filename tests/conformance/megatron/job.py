@@ -97,7 +97,9 @@ def configuration(job: Job, overrides: list[str] | None = None) -> Any:
     container = config.ConfigContainer(
         train=config.TrainingConfig(train_iters=10, micro_batch_size=1, global_batch_size=job.gpus),
         model=_provider(job),
-        optimizer=config.OptimizerConfig(optimizer="adam", lr=1e-4, bf16=True, use_distributed_optimizer=True),
+        optimizer=config.OptimizerConfig(
+            optimizer="adam", lr=1e-4, bf16=True, use_distributed_optimizer=True, clip_grad=0.0
+        ),
         ddp=config.DistributedDataParallelConfig(use_distributed_optimizer=True, overlap_grad_reduce=False),
         scheduler=config.SchedulerConfig(),
         dataset=_dataset(job),
