@@ -61,7 +61,7 @@ class HeadsOverGroups(Rule):
     """Query heads fall evenly on key/value heads: heads mod groups = 0.
 
     With fewer groups than tensor ranks Megatron hands Transformer Engine ``groups := tp``, but splits the replicated
-    projection by the true count, so the law stays. Multi-latent attention ignores the groups.
+    projection by the true count, so the law stays. Multi-latent attention has no groups, but hands on a count that is set.
     """
 
     id = "attention.heads-groups"
@@ -75,7 +75,7 @@ class HeadsOverGroups(Rule):
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
         model = problem.model
-        return model.multi_latent_attention or model.num_attention_heads % model.query_groups == 0
+        return model.num_attention_heads % model.query_groups == 0
 
     def post(self, model: Builder, problem: Problem) -> None:
         if not self.holds(problem, Layout()):

@@ -7,7 +7,7 @@ from math import prod
 
 from constraints.layout import Layout, Settings
 from constraints.problem import Problem
-from constraints.rule import Builder, Noticed, Rule, bridge, mcore, transformer_engine
+from constraints.rule import Builder, Citation, Noticed, Rule, bridge, mcore, older_mcore, transformer_engine
 from models_catalog.schema import ModelSpec
 
 __all__ = ["RULES"]
@@ -108,6 +108,73 @@ class KnownExchange(ContextRule):
             if exchange not in EXCHANGES and not (_is_sparse(problem.model) and _is_allgather(exchange)):
                 return f"cp_comm_type={exchange} with cp={cp} is none of {', '.join(EXCHANGES)}"
         return None
+
+
+class OneExchange(ContextRule):
+    """Under cp > 1 all layers have one cp_comm_type: of a list, Megatron reads for each layer the entry after its own."""
+
+    id = "context.cp-comm-list"
+    noticed = Noticed.BUILD
+    source = older_mcore("transformer/transformer_layer.py", "TransformerLayer.__init__")
+    reads = ("cp_comm_type",)
+    until = "0.19"
+    example = "cp_comm_type=[p2p, all_gather, ...] with cp=2"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        if cp == 1 or not isinstance(settings.cp_comm_type, tuple):
+            return None
+        return f"cp_comm_type is a list of {len(settings.cp_comm_type)} with cp={cp}: name one exchange for all layers"
+
+
+class LatentExchange(ContextRule):
+    """Under cp > 1 multi-latent attention, whose keys and values differ in width, exchanges by p2p or a2a+p2p.
+
+    Transformer Engine 2.12, which goes with this generation, says so.
+    """
+
+    id = "context.cp-mla-gather"
+    noticed = Noticed.STEP
+    source = Citation(
+        "NVIDIA/TransformerEngine", "2.12", f"transformer_engine/pytorch/{TE_CONTEXT}", "attn_forward_func_with_cp"
+    )
+    reads = ("cp_comm_type", "multi_latent_attention")
+    until = "0.19"
+    example = "deepseek-v3 with cp=2 and cp_comm_type=all_gather"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        model = problem.model
+        others = [exchange for exchange in _exchanges(settings) if exchange in ("all_gather", "a2a")]
+        if cp == 1 or not model.multi_latent_attention or not others:
+            return None
+        keys, values = (model.qk_head_dim or 128) + (model.qk_pos_emb_head_dim or 64), model.v_head_dim or 128
+        if keys == values:
+            return None
+        return f"keys {keys} and values {values} wide with cp={cp} and cp_comm_type={others[0]}: use p2p"
+
+
+class ChannelsInEights(ContextRule):
+    """Under cp > 1 with a2a or all_gather, attention heads are a multiple of 8 channels wide.
+
+    Transformer Engine 2.12, which goes with this generation, says so.
+    """
+
+    id = "context.cp-channels"
+    noticed = Noticed.STEP
+    source = Citation(
+        "NVIDIA/TransformerEngine",
+        "2.12",
+        f"transformer_engine/pytorch/{TE_CONTEXT}",
+        "AttnFuncWithCPAndQKVOA2A.forward",
+    )
+    reads = ("cp_comm_type", "kv_channels", "hidden_size", "num_attention_heads")
+    until = "0.19"
+    example = "kv_channels=90 with cp=2 and cp_comm_type=a2a: 90 mod 8 = 2"
+
+    def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
+        width, kinds = problem.model.head_dim, {"a2a", "all_gather"} & set(_exchanges(settings))
+        if cp == 1 or problem.model.multi_latent_attention or not kinds or width % 8 == 0:
+            return None
+        return f"attention heads {width} channels wide with cp={cp} and {min(kinds)}: {width} mod 8 = {width % 8}"
 
 
 class HeadsOverContext(Rule):
@@ -322,6 +389,9 @@ class SparseAttention(ContextRule):
 RULES = (
     SequenceInChunks(),
     KnownExchange(),
+    OneExchange(),
+    LatentExchange(),
+    ChannelsInEights(),
     HeadsOverContext(),
     HierarchicalSizes(),
     WindowsAndSinks(),

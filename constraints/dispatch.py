@@ -5,24 +5,26 @@ from __future__ import annotations
 import re
 
 from constraints.experts import has_expert_layers
+from constraints.generations import before
 from constraints.layout import Layout, Settings
 from constraints.problem import Problem
-from constraints.rule import Builder, Noticed, Rule, SettingsRule, bridge, mcore
+from constraints.rule import Builder, Noticed, Rule, SettingsRule, bridge, mcore, older_mcore
 from models_catalog.schema import GpuSpec, ModelSpec
 
 __all__ = ["RULES"]
 
 DISPATCHERS = ("allgather", "alltoall", "flex")
 BACKENDS = ("deepep", "hybridep", "ncclep")
+DEFAULT_BACKEND = "deepep"
 PAIRED = ("deepep", "ncclep")
-"""Backends that refuse to run where there is nobody to send to: etp * ep must be above 1."""
+"""Backends that refuse to run where there is nobody to send to: etp * ep must be above 1 (hybridep too before 0.19)."""
 CAPACITY_BALANCING = ("aux_loss", "seq_aux_loss", "global_aux_loss", "none")
 
 
 class Dispatcher(Rule):
     """The token dispatcher exists, is offered for this GPU and these switches, and deepep and ncclep need etp * ep > 1.
 
-    ``flex`` without a backend is legal: Megatron Bridge silently uses ``alltoall``.
+    ``flex`` without a word about its backend is deepep, Megatron-Core's default.
     """
 
     id = "dispatch.dispatcher"
@@ -48,7 +50,7 @@ class Dispatcher(Rule):
             model.at_most(2, model.arithmetic.mul(model.x.etp, model.x.ep))
 
     def _fault(self, problem: Problem, settings: Settings, ranks: int) -> str | None:
-        kind, backend = settings.moe_token_dispatcher_type, settings.moe_flex_dispatcher_backend
+        kind, backend = settings.moe_token_dispatcher_type, settings.moe_flex_dispatcher_backend or DEFAULT_BACKEND
         if kind == "allgather" and settings.variable_seq_lengths:
             return "moe_token_dispatcher_type=allgather with variable_seq_lengths=True: use alltoall"
         if backend == "ncclep" and kind != "flex":
@@ -61,9 +63,10 @@ class Dispatcher(Rule):
             return None  # nothing is dispatched, so nobody looks further
         if kind not in DISPATCHERS:
             return f"moe_token_dispatcher_type={kind} is none of {', '.join(DISPATCHERS)}"
-        if kind == "flex" and backend is not None and backend not in BACKENDS:
+        if kind == "flex" and backend not in BACKENDS:
             return f"moe_flex_dispatcher_backend={backend} is none of {', '.join(BACKENDS)}"
-        if kind == "flex" and backend in PAIRED and ranks < 2:
+        paired = BACKENDS if before(problem.megatron, "0.19") else PAIRED
+        if kind == "flex" and backend in paired and ranks < 2:
             return f"the {backend} backend needs etp*ep > 1, here it is {ranks}: use alltoall"
         return None
 
@@ -233,6 +236,51 @@ class ExchangeOverlap(Rule):
         return f"overlap_moe_expert_parallel_comm=True: {'; '.join(self._faults(problem, layout))}"
 
 
+class ExchangeOverlapWithPrediction(Rule):
+    """Overlapping the expert exchange needs pp > 1 where the model has an MTP layer."""
+
+    id = "dispatch.a2a-overlap-mtp"
+    noticed = Noticed.CONFIG
+    source = older_mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    scope = ("pp",)
+    reads = ("overlap_moe_expert_parallel_comm", "mtp_num_layers")
+    until = "0.19"
+    example = "overlap_moe_expert_parallel_comm=True with mtp_num_layers=1 and pp=1"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not self._concerns(problem, layout.settings) or layout.pp > 1
+
+    def _concerns(self, problem: Problem, settings: Settings) -> bool:
+        return settings.overlap_moe_expert_parallel_comm and problem.model.mtp_num_layers is not None
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if self._concerns(problem, problem.settings):
+            model.allow("pp", lambda pp: pp > 1)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        layers = problem.model.mtp_num_layers
+        return f"overlap_moe_expert_parallel_comm=True with mtp_num_layers={layers} and pp=1: it needs a pipeline"
+
+
+class SharedExpertOverlapAlltoall(SettingsRule):
+    """A shared expert overlaps with dispatch only under alltoall: flex came later."""
+
+    id = "dispatch.shared-overlap-flex"
+    noticed = Noticed.CONFIG
+    source = older_mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    reads = ("moe_shared_expert_overlap", "moe_shared_expert_intermediate_size", "moe_token_dispatcher_type")
+    until = "0.19"
+    example = "moe_shared_expert_overlap=True with moe_token_dispatcher_type=flex"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        overlaps = layout.settings.moe_shared_expert_overlap
+        shared = problem.model.moe_shared_expert_intermediate_size is not None
+        return not (overlaps and shared and layout.settings.moe_token_dispatcher_type == "flex")
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return "moe_shared_expert_overlap=True with moe_token_dispatcher_type=flex: use alltoall"
+
+
 class DelayedWeightGradient(SettingsRule):
     """Delaying weight gradients belongs to the overlap of the expert exchange."""
 
@@ -318,6 +366,8 @@ RULES = (
     Dispatcher(),
     ExpertCapacity(),
     SharedExpertOverlap(),
+    SharedExpertOverlapAlltoall(),
+    ExchangeOverlapWithPrediction(),
     ExchangeOverlap(),
     DelayedWeightGradient(),
     QuantizationPadding(),

@@ -1,10 +1,11 @@
-"""Dense feed-forward width and vocabulary over tensor ranks. The hidden size itself is never split."""
+"""Dense feed-forward width and vocabulary over tensor ranks. Only MTP splits the hidden size."""
 
 from __future__ import annotations
 
 from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, mcore
+from models_catalog.schema import ModelSpec
 
 __all__ = ["RULES"]
 
@@ -58,4 +59,33 @@ class VocabularyOverTensor(Rule):
         )
 
 
-RULES = (FeedForwardOverTensor(), VocabularyOverTensor())
+class PredictionOverTensor(Rule):
+    """The projection in front of an MTP layer splits evenly over tensor ranks: hidden_size mod tp = 0 (if MTP is on).
+
+    It is the one place where the hidden size is cut: an output of that width, gathered again.
+    """
+
+    id = "feedforward.mtp-tp"
+    noticed = Noticed.BUILD
+    source = mcore("transformer/multi_token_prediction.py", "MultiTokenPredictionLayer.__init__")
+    scope = ("tp",)
+    reads = ("hidden_size", "mtp_num_layers", "hybrid_override_pattern")
+    example = "hidden_size 2880 with mtp_num_layers=1 and tp=7: 2880 mod 7 = 3"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not self._predicts(problem.model) or problem.model.hidden_size % layout.tp == 0
+
+    def _predicts(self, model: ModelSpec) -> bool:
+        """A hybrid model builds MTP layers only from a part of its pattern."""
+        return model.mtp_layers > 0 and (not model.is_hybrid or "/" in (model.hybrid_override_pattern or ""))
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if self._predicts(problem.model):
+            model.allow("tp", lambda tp: problem.model.hidden_size % tp == 0)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        hidden, tp = problem.model.hidden_size, layout.tp
+        return f"hidden_size {hidden} over tp={tp} in front of an MTP layer: {hidden} mod {tp} = {hidden % tp}"
+
+
+RULES = (FeedForwardOverTensor(), VocabularyOverTensor(), PredictionOverTensor())

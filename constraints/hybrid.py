@@ -11,7 +11,7 @@ from typing import Any
 from constraints.layout import Layout, PipelineSplit
 from constraints.problem import Problem
 from constraints.recompute import GATED_DELTA_NET
-from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, bridge, mcore
+from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, bridge, mcore, older_mcore
 from models_catalog.schema import ModelSpec
 
 __all__ = ["RULES"]
@@ -119,6 +119,23 @@ class PipesOverRanks(ShapeRule):
         if segments % pp:
             return f"the pattern has {segments} segments over pp={pp}: {segments} mod {pp} = {segments % pp}"
         return f"the pattern has {segments} segments, and {split.ends} is given too"
+
+
+class PipesUnknown(ShapeRule):
+    """A hybrid pattern has neither pipes nor MTP parts: it is split evenly or by first and last counts."""
+
+    id = "hybrid.hybrid-no-pipes"
+    source = older_mcore("ssm/mamba_hybrid_layer_allocation.py", "_allocate_override")
+    until = "0.19"
+    example = "M*M|M*M on two pipeline ranks"
+
+    def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
+        return not set(model.hybrid_override_pattern or "") & {"|", "/"}
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return (
+            f"the pattern '{problem.model.hybrid_override_pattern}' holds | or /, which this generation does not know"
+        )
 
 
 class EverySegmentBuilt(ShapeRule):
@@ -309,6 +326,28 @@ class MambaProjectionInFp8(SettingsRule):
         return f"the Mamba input projection is {width} wide in {problem.precision}: {width} mod 16 = {width % 16}"
 
 
+class DeltaNetContext(Rule):
+    """Gated delta nets take no context parallelism: cp = 1."""
+
+    id = "hybrid.gdn-cp"
+    noticed = Noticed.CONFIG
+    source = older_mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    scope = ("cp",)
+    reads = ("experimental_attention_variant",)
+    until = "0.19"
+    example = "qwen3-next-80b-a3b with cp=2"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return layout.cp == 1 or problem.model.experimental_attention_variant not in GATED_DELTA_NET
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        if problem.model.experimental_attention_variant in GATED_DELTA_NET:
+            model.allow("cp", lambda cp: cp == 1)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"gated delta nets with cp={layout.cp}: set context_parallel_size=1"
+
+
 class DeltaNetHeads(Rule):
     """Gated delta net heads split evenly over tp * cp, and value heads over key heads."""
 
@@ -351,6 +390,7 @@ RULES = (
     PatternReads(),
     NoVirtualStages(),
     PipesOverRanks(),
+    PipesUnknown(),
     EverySegmentBuilt(),
     LayersOverRanks(),
     MambaHeads(),
@@ -358,4 +398,5 @@ RULES = (
     MambaContext(),
     MambaProjectionInFp8(),
     DeltaNetHeads(),
+    DeltaNetContext(),
 )

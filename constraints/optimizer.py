@@ -213,8 +213,8 @@ class WeightShards(Rule):
     source = mcore("model_parallel_config.py", "resolve_tensor_parallel_weight_shards")
     scope = ("tp", "dp")
     reads = ("tensor_parallel_num_weight_shards", "num_distributed_optimizer_instances")
-    since = "0.20"
     fix = "a number of weight shards that is a multiple of tp, or 1"
+    since = "0.19"
     example = "tensor_parallel_num_weight_shards=6 with tp=4: 6 mod 4 = 2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from constraints.asked import Asked, Word, asked_words
 from constraints.batch_choice import chosen_microbatches
 from constraints.errors import LayoutError
+from constraints.generations import before
 from constraints.layout import Layout, PipelineSplit, Recompute, Settings
 from constraints.pipeline.language import LayoutSyntaxError, parse_layout
 from constraints.problem import Origin, Problem
@@ -40,8 +41,9 @@ class Reading:
 def read_layout(raw: Mapping[str, Any], problem: Problem, origins: Mapping[str, Origin] | None = None) -> Reading:
     """The layout that ``raw`` (short names, Megatron fields, Bridge overrides or flags to values) means for ``problem``.
 
-    Unset keys take Bridge's defaults: etp is 1 with ep > 1, else tp; sequence parallelism with tp = 1 is dropped. Words
-    of the request or the model may stand there if they agree with the problem. Raises
+    Unset keys take Bridge's defaults: etp is 1 with ep > 1, else tp; sequence parallelism with tp = 1 is dropped. (Both
+    since generation 0.19: before, etp is tp, and sequence parallelism with tp = 1 raises.) Words of the request or the
+    model may stand there if they agree with the problem. Raises
     :class:`~constraints.errors.LayoutError` naming the word.
 
     >>> from models_catalog.loader import load_gpu, load_model
@@ -87,7 +89,8 @@ def _disagreement(word: Word, name: str, theirs: Any, problem: Problem) -> Layou
 def _layout(words: WordValues, problem: Problem, warnings: list[str]) -> Layout:
     gpus = problem.gpus
     tp, pp, cp, ep = (words.get(name, 1) for name in ("tp", "pp", "cp", "ep"))
-    etp = words.get("etp", 1 if ep > 1 else tp)
+    bridge_mends = not before(problem.megatron, "0.19")
+    etp = words.get("etp", 1 if ep > 1 and bridge_mends else tp)
     split = _split(words, problem)
     vpp = _virtual_stages(words, problem, pp, split)
     dp = words.get("dp", max(1, gpus // (tp * pp * cp)))
@@ -96,7 +99,8 @@ def _layout(words: WordValues, problem: Problem, warnings: list[str]) -> Layout:
     group = (settings.microbatch_group_size_per_vp_stage or pp) if vpp and pp > 1 else 1
     count, batch = _batch(words, problem, dp, micro, group)
     parallel = bool(words.get("sp", False))
-    if parallel and tp == 1:
+    dropped = parallel and tp == 1 and bridge_mends
+    if dropped:
         warnings.append("sequence_parallel with tp=1: Megatron Bridge turns it off (Megatron-Core would raise)")
     return Layout(
         tp=tp,
@@ -107,7 +111,7 @@ def _layout(words: WordValues, problem: Problem, warnings: list[str]) -> Layout:
         etp=etp,
         dp=dp,
         edp=words.get("edp", max(1, gpus // (etp * ep * pp))),
-        sequence_parallel=parallel and tp > 1,
+        sequence_parallel=parallel and not dropped,
         micro_batch_size=micro,
         num_microbatches=count,
         global_batch_size=batch,

@@ -95,7 +95,7 @@ class ModulesExist(RecomputeRule):
         model = problem.model
         delayed = problem.precision in ("fp8_ds", "fp8_delayed")
         needs = (
-            ("moe_act", model.moe_grouped_gemm, "moe_grouped_gemm=true"),
+            ("moe_act", model.is_moe and model.moe_grouped_gemm, "experts with moe_grouped_gemm=true"),
             ("mla_up_proj", model.multi_latent_attention, "multi-latent attention"),
             ("gdn_norm_out", model.experimental_attention_variant in GATED_DELTA_NET, "a gated delta net"),
             ("mhc", model.enable_mhc_connections, "enable_mhc_connections=true"),

@@ -13,6 +13,7 @@ from constraints import (
     feedforward,
     hybrid,
     interleaving,
+    known,
     mesh,
     optimizer,
     precision,
@@ -27,9 +28,10 @@ from constraints.memory import budget
 from constraints.problem import Problem
 from constraints.rule import Rule, Stratum
 
-__all__ = ["RULES", "broken_rules", "enforced_rules", "rule_named"]
+__all__ = ["RULES", "broken_rules", "enforced_rules", "rule_named", "rules_of"]
 
 RULES: tuple[Rule, ...] = (
+    *known.RULES,
     *mesh.RULES,
     *attention.RULES,
     *feedforward.RULES,
@@ -60,11 +62,17 @@ def rule_named(rule_id: str) -> Rule | None:
     return _by_id().get(rule_id)
 
 
+@cache
+def rules_of(generation: str) -> tuple[Rule, ...]:
+    """The rules in force for that generation of Megatron, in the same order."""
+    return tuple(rule for rule in RULES if rule.in_force(generation))
+
+
 def enforced_rules(problem: Problem) -> tuple[Rule, ...]:
     """What ``solve`` insists on: laws, framework and resource rules, enforced advice that is not relaxed, and pins."""
     kept = [
         rule
-        for rule in RULES
+        for rule in rules_of(problem.megatron)
         if rule.stratum is not Stratum.ADVICE or (rule.enforced_by_solve and rule.id not in problem.relaxed)
     ]
     return (*kept, *problem.pins)
@@ -72,4 +80,5 @@ def enforced_rules(problem: Problem) -> tuple[Rule, ...]:
 
 def broken_rules(problem: Problem, layout: Layout, *strata: Stratum) -> tuple[Rule, ...]:
     """Every rule of the given strata that ``layout`` breaks, in one pass; pins count where they are asked for."""
-    return tuple(rule for rule in (*RULES, *problem.pins) if rule.stratum in strata and not rule.holds(problem, layout))
+    rules = (*rules_of(problem.megatron), *problem.pins)
+    return tuple(rule for rule in rules if rule.stratum in strata and not rule.holds(problem, layout))

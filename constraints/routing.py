@@ -1,11 +1,11 @@
-"""Routing: to how many experts a token goes, from which groups, by which scores."""
+"""The router: how many experts a token is sent to, in which groups, and by which scores."""
 
 from __future__ import annotations
 
 from constraints.experts import has_expert_layers
 from constraints.layout import Layout
 from constraints.problem import Problem
-from constraints.rule import Builder, Noticed, Rule, SettingsRule, mcore
+from constraints.rule import Builder, Noticed, Rule, SettingsRule, mcore, older_mcore
 from models_catalog.schema import ModelSpec
 
 __all__ = ["RULES"]
@@ -147,11 +147,30 @@ class ExpertBiasScores(SettingsRule):
     source = mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("moe_router_enable_expert_bias", "moe_router_score_function")
     fix = "moe_router_score_function=sigmoid, or no expert bias"
+    since = "0.19"
     example = "moe_router_enable_expert_bias=True with softmax scores"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
         scores = problem.model.moe_router_score_function
         return not problem.model.moe_router_enable_expert_bias or scores in ("sigmoid", "sqrtsoftplus")
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        scores = problem.model.moe_router_score_function
+        return f"moe_router_enable_expert_bias=True with moe_router_score_function={scores}: set it to sigmoid"
+
+
+class ExpertBiasSigmoid(SettingsRule):
+    """An expert bias (aux-loss-free balancing) needs sigmoid scores: sqrtsoftplus came later."""
+
+    id = "experts.expert-bias-sigmoid"
+    noticed = Noticed.CONFIG
+    source = older_mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
+    reads = ("moe_router_enable_expert_bias", "moe_router_score_function")
+    until = "0.19"
+    example = "moe_router_enable_expert_bias=True with sqrtsoftplus scores"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return not problem.model.moe_router_enable_expert_bias or problem.model.moe_router_score_function == "sigmoid"
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         scores = problem.model.moe_router_score_function
@@ -164,4 +183,5 @@ RULES = (
     GroupRouting(),
     GroupRoutingAtRuntime(),
     ExpertBiasScores(),
+    ExpertBiasSigmoid(),
 )

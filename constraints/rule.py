@@ -13,10 +13,22 @@ from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from constraints.arithmetic import Arithmetic, Quantity
+from constraints.generations import before
 from constraints.layout import Layout, Recompute
 from constraints.problem import Origin, Problem
 
-__all__ = ["Builder", "Citation", "Fact", "Noticed", "Rule", "Stratum", "bridge", "mcore", "transformer_engine"]
+__all__ = [
+    "Builder",
+    "Citation",
+    "Fact",
+    "Noticed",
+    "Rule",
+    "Stratum",
+    "bridge",
+    "mcore",
+    "older_mcore",
+    "transformer_engine",
+]
 
 
 class Stratum(StrEnum):
@@ -55,6 +67,11 @@ class Citation:
 def mcore(path: str, function: str) -> Citation:
     """A place in Megatron-Core as of 22 August 2026 (0.20.0); ``path`` is relative to ``megatron/core/``."""
     return Citation("NVIDIA/Megatron-LM", "d98e8a6", f"megatron/core/{path}", function)
+
+
+def older_mcore(path: str, function: str) -> Citation:
+    """A place in Megatron-Core 0.16.1, for rules that hold no more; ``path`` is relative to ``megatron/core/``."""
+    return Citation("NVIDIA/Megatron-LM", "0.16.1", f"megatron/core/{path}", function)
 
 
 def bridge(path: str, function: str) -> Citation:
@@ -178,12 +195,19 @@ class Rule:
     fix: ClassVar[str] = ""
     """What is usually changed then, in the words to type where there are any."""
     since: ClassVar[str | None] = None
-    """First Megatron-Core generation it holds for; ``None`` if as old as meshwright looks back."""
+    """First generation (``constraints.generations``) it holds for; ``None`` if as old as meshwright looks back."""
+    until: ClassVar[str | None] = None
+    """First generation it holds for no more; ``None`` if it holds for the newest."""
 
     @property
     def statement(self) -> str:
         """The law in one sentence: the first line of the docstring."""
         return (self.__doc__ or "").strip().splitlines()[0]
+
+    def in_force(self, generation: str) -> bool:
+        """True if the rule holds for that generation of Megatron."""
+        old = self.since is not None and before(generation, self.since)
+        return not old and (self.until is None or before(generation, self.until))
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
         """The specification, in plain Python."""

@@ -13,6 +13,7 @@ from constraints.reading import Reading, read_values
 from constraints.word_values import WordValues
 from models_catalog.schema import GpuSpec, ModelSpec
 from solver.amendment import amended_model, amended_request
+from solver.generations import other_generations
 from solver.pinned import pinned_words
 from solver.request import Request
 from solver.resolution import find_model, resolve
@@ -53,7 +54,9 @@ def judge(
         model, notes = amended_model(model, asked, pinned_words(request).model_fields)
     problem = resolve(request, model=model, gpu=gpu)
     reading = read_values(words, asked, problem)
-    return check(_as_read(problem, reading), reading.layout, [*notes, *reading.warnings], figures=figures)
+    verdict = check(_as_read(problem, reading), reading.layout, [*notes, *reading.warnings], figures=figures)
+    others = other_generations(problem, verdict, lambda other: read_values(words, asked, other).layout)
+    return replace(verdict, notes=(*verdict.notes, *others))
 
 
 def _as_read(problem: Problem, reading: Reading) -> Problem:

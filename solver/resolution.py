@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from constraints.errors import RequestError
+from constraints.generations import GENERATIONS
 from constraints.layout import Settings
 from constraints.precision_names import PRECISIONS
 from constraints.problem import GIB, Origin, Problem
@@ -21,7 +22,7 @@ from solver.request import Request
 __all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_model", "resolve"]
 
 DEFAULT_SEQ_LENGTH = 4096
-MEGATRON_VERSIONS = ("0.20",)
+MEGATRON_VERSIONS = GENERATIONS
 TASKS = ("pretrain", "sft", "lora")
 OBJECTIVE_NAMES = ("step-time", "communication", "data-parallel", "memory")
 

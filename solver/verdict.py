@@ -8,7 +8,7 @@ from typing import Any
 
 from constraints.layout import Layout
 from constraints.problem import Problem
-from constraints.registry import RULES
+from constraints.registry import rules_of
 from constraints.rule import Fact, Rule, Stratum
 from solver.answer import Answer, answer_of, communication_mapping, memory_mapping
 from solver.schema import SCHEMA
@@ -93,7 +93,7 @@ def check(problem: Problem, layout: Layout, notes: Iterable[str] = (), *, figure
     """
     violations: list[Violation] = []
     advice: list[Violation] = []
-    for rule in (*RULES, *problem.pins):
+    for rule in (*rules_of(problem.megatron), *problem.pins):
         if rule.id == CAPACITY or rule.holds(problem, layout) or _implied(problem, layout, rule):
             continue
         fact = rule.why(problem, layout)

@@ -41,6 +41,8 @@ def mapping(rule: Rule) -> dict[str, object]:
         "source": str(rule.source) if rule.source else None,
         "example": rule.example,
         "fix": rule.fix,
+        "since": rule.since,
+        "until": rule.until,
         "reads": [*rule.scope, *rule.reads],
         "relaxable": rule.stratum == "advice" and rule.enforced_by_solve,
     }
@@ -71,6 +73,11 @@ def _list() -> None:
     click.echo(page.text(), nl=False)
 
 
+def _generations(rule: Rule) -> list[str]:
+    since = [f"since Megatron-Core {rule.since}"] if rule.since else []
+    return since + ([f"before Megatron-Core {rule.until}"] if rule.until else [])
+
+
 def _page(rule: Rule) -> str:
     page = Page()
     page.line(click.style(rule.id, bold=True))
@@ -81,6 +88,8 @@ def _page(rule: Rule) -> str:
     page.entry("stratum", str(rule.stratum))
     page.entry("noticed", str(rule.noticed))
     page.entry("source", str(rule.source) if rule.source else "none: an addition of meshwright's")
+    if rule.since or rule.until:
+        page.entry("holds", " ".join(_generations(rule)))
     page.entry("reads", ", ".join([*rule.scope, *rule.reads]) or "nothing")
     if rule.example:
         page.entry("broken by", rule.example)

@@ -350,5 +350,51 @@ EXAMPLES: dict[str, Example] = {
         sequence_parallel=True,
         gpu=load_gpu("h100"),
     ),
+    "generation.known-words": _example(
+        "--megatron 0.16 with tensor_parallel_num_weight_shards=4", megatron="0.16", tensor_parallel_num_weight_shards=4
+    ),
+    "feedforward.mtp-tp": _example(
+        "hidden_size 2880 with mtp_num_layers=1 and tp=7: 2880 mod 7 = 3",
+        model(hidden_size=2880, mtp_num_layers=1),
+        tp=7,
+    ),
+    "experts.expert-bias-sigmoid": _example(
+        "moe_router_enable_expert_bias=True with sqrtsoftplus scores",
+        moe(moe_router_enable_expert_bias=True, moe_router_score_function="sqrtsoftplus"),
+        megatron="0.16",
+    ),
+    "dispatch.a2a-overlap-mtp": _example(
+        "overlap_moe_expert_parallel_comm=True with mtp_num_layers=1 and pp=1",
+        moe(mtp_num_layers=1),
+        megatron="0.16",
+        overlap_moe_expert_parallel_comm=True,
+        ep=8,
+    ),
+    "dispatch.shared-overlap-flex": _example(
+        "moe_shared_expert_overlap=True with moe_token_dispatcher_type=flex",
+        moe(moe_shared_expert_intermediate_size=512),
+        megatron="0.16",
+        moe_shared_expert_overlap=True,
+        moe_token_dispatcher_type="flex",
+    ),
+    "context.cp-channels": _example(
+        "kv_channels=90 with cp=2 and cp_comm_type=a2a: 90 mod 8 = 2",
+        model(kv_channels=90),
+        megatron="0.16",
+        cp_comm_type="a2a",
+        cp=2,
+    ),
+    "context.cp-comm-list": _example(
+        "cp_comm_type=[p2p, all_gather, ...] with cp=2", megatron="0.16", cp_comm_type=("p2p", "all_gather"), cp=2
+    ),
+    "context.cp-mla-gather": _example(
+        "deepseek-v3 with cp=2 and cp_comm_type=all_gather",
+        load_model("deepseek-v3"),
+        megatron="0.16",
+        cp_comm_type="all_gather",
+        cp=2,
+    ),
+    "hybrid.hybrid-no-pipes": _example("M*M|M*M on two pipeline ranks", hybrid("M*M|M*M"), megatron="0.16", pp=2),
+    "hybrid.gdn-cp": _example("qwen3-next-80b-a3b with cp=2", load_model("qwen3-next-80b-a3b"), megatron="0.16", cp=2),
 }
 """By rule id."""

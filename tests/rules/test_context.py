@@ -58,6 +58,9 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ("context.dsa", DSA, {"cp": 4, "cp_comm_type": "p2p"}, ("cp=4", "p2p", "cp_comm_type=allgather")),
     ("context.dsa", DSA, A2A | {"cp": 4}, ("a2a",)),
     ("context.dsa", mla(experimental_attention_variant="dsa", add_bias_linear=True), {}, ("add_bias_linear=True",)),
+    ("context.cp-comm-list", model(num_layers=2), {"cp": 2, "cp_comm_type": ("p2p", "p2p")}, ("list of 2", "cp=2")),
+    ("context.cp-channels", model(kv_channels=90), {"cp": 2, "cp_comm_type": "a2a"}, ("90 mod 8 = 2", "cp=2")),
+    ("context.cp-mla-gather", mla(), {"cp": 2, "cp_comm_type": "a2a"}, ("cp=2", "a2a", "use p2p")),
 ]
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
@@ -95,6 +98,10 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("context.dsa", DSA, {"cp": 4}),
     ("context.dsa", DSA, {"cp_comm_type": "p2p"}),
     ("context.dsa", mla(), {"cp": 4}),
+    ("context.cp-comm-list", model(num_layers=2), {"cp": 1, "cp_comm_type": ("p2p", "p2p")}),
+    ("context.cp-channels", model(kv_channels=90), {"cp": 2, "cp_comm_type": "p2p"}),
+    ("context.cp-mla-gather", mla(), {"cp": 2, "cp_comm_type": "p2p"}),
+    ("context.cp-mla-gather", model(), {"cp": 2, "cp_comm_type": "a2a"}),
 ]
 
 

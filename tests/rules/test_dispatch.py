@@ -86,11 +86,15 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
         {"overlap_p2p_comm_warmup_flush": True},
         ("overlap_p2p_comm=False", "set overlap_p2p_comm=true"),
     ),
+    ("dispatch.dispatcher", moe(), FLEX, ("deepep", "here it is 1")),
+    ("dispatch.dispatcher", moe(), HYBRIDEP | {"megatron": "0.16"}, ("hybridep", "here it is 1")),
+    ("dispatch.shared-overlap-flex", moe(**SHARED), OVERLAP_SHARED | FLEX, ("flex", "alltoall")),
+    ("dispatch.a2a-overlap-mtp", moe(mtp_num_layers=1), OVERLAP, ("mtp_num_layers=1", "pp=1")),
 ]
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("dispatch.dispatcher", moe(), FLEX | {"ep": 8}),
-    ("dispatch.dispatcher", moe(), FLEX),
+    ("dispatch.dispatcher", model(), FLEX),
     ("dispatch.dispatcher", moe(), ALLGATHER),
     ("dispatch.dispatcher", moe(), DEEPEP | {"ep": 2}),
     ("dispatch.dispatcher", moe(), DEEPEP | {"etp": 2}),
@@ -117,6 +121,10 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
         model(),
         {"overlap_p2p_comm_warmup_flush": True, "overlap_p2p_comm": True, "batch_p2p_comm": False},
     ),
+    ("dispatch.dispatcher", moe(), HYBRIDEP | {"megatron": "0.19"}),
+    ("dispatch.shared-overlap-flex", moe(**SHARED), OVERLAP_SHARED),
+    ("dispatch.a2a-overlap-mtp", moe(mtp_num_layers=1), OVERLAP | {"pp": 2, "vpp": 2}),
+    ("dispatch.a2a-overlap-mtp", moe(), OVERLAP),
 ]
 
 

@@ -54,6 +54,12 @@ BROKEN: list[Case] = [
     ("moe-freq", moe(moe_layer_freq=(1,) * 47), {}, ("47 entries", "48 layers")),
     ("moe-freq", moe(moe_layer_freq=(2,) * 48), {}, ("[2]",)),
     ("latent", moe(moe_latent_size=0), {}, ("moe_latent_size=0",)),
+    (
+        "expert-bias-sigmoid",
+        moe(moe_router_enable_expert_bias=True, moe_router_score_function="sqrtsoftplus"),
+        {},
+        ("sqrtsoftplus", "sigmoid"),
+    ),
 ]
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
@@ -91,6 +97,11 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("moe-freq", model(moe_layer_freq=(1,) * 47), {}),
     ("latent", moe(moe_latent_size=1024), {}),
     ("latent", model(moe_latent_size=0), {}),
+    (
+        "expert-bias-sigmoid",
+        moe(moe_router_enable_expert_bias=True, moe_router_score_function="sigmoid"),
+        {},
+    ),
 ]
 
 

@@ -21,6 +21,13 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ("feedforward.ffn-tp", moe(ffn_hidden_size=6143, moe_layer_freq=(0, *(1,) * 47)), {"tp": 2}, ("6143 mod 2 = 1",)),
     ("feedforward.ffn-tp", hybrid("M-M*", ffn_hidden_size=6143), {"tp": 2}, ("6143 mod 2 = 1",)),
     ("feedforward.vocab-pad", model(**BARE), {"tp": 8}, ("50257", "tp=8", "50257 mod 8 = 1", "should_pad_vocab=True")),
+    ("feedforward.mtp-tp", model(hidden_size=2880, mtp_num_layers=1), {"tp": 7}, ("2880", "tp=7", "2880 mod 7 = 3")),
+    (
+        "feedforward.mtp-tp",
+        hybrid("M*/M*", num_layers=2, hidden_size=2880, mtp_num_layers=1),
+        {"tp": 7},
+        ("2880 mod 7 = 3",),
+    ),
 ]
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
@@ -31,6 +38,10 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("feedforward.ffn-tp", model(ffn_hidden_size=14337), {"tp": 1}),
     ("feedforward.vocab-pad", model(vocab_size=50257), {"tp": 8}),
     ("feedforward.vocab-pad", model(should_pad_vocab=False, vocab_size=50256), {"tp": 8}),
+    ("feedforward.mtp-tp", model(hidden_size=2880), {"tp": 7}),
+    # A hybrid model builds MTP layers from a part of its pattern: without one there is none.
+    ("feedforward.mtp-tp", hybrid("M*", num_layers=2, hidden_size=2880, mtp_num_layers=1), {"tp": 7}),
+    ("feedforward.mtp-tp", model(hidden_size=2880, mtp_num_layers=1), {"tp": 8}),
 ]
 
 

@@ -45,6 +45,9 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ("hybrid.gdn", GDN, {"tp": 8, "cp": 4}, ("16 key heads", "8*4 = 32", "16 mod 32 = 16")),
     ("hybrid.gdn", model(**VARIANT, linear_num_key_heads=16, linear_num_value_heads=24), {}, ("24 mod 16 = 8",)),
     ("hybrid.gdn", model(**VARIANT, linear_num_key_heads=16), {}, ("linear_num_value_heads", "16 and 0")),
+    ("hybrid.hybrid-no-pipes", hybrid("M*|M*"), {"pp": 2}, ("M*|M*",)),
+    ("hybrid.hybrid-no-pipes", hybrid("M*/M*", num_layers=2), {}, ("M*/M*",)),
+    ("hybrid.gdn-cp", GDN, {"cp": 2}, ("cp=2",)),
 ]
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
@@ -72,6 +75,9 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("hybrid.mamba-fp8", hybrid(mamba_num_heads=100), {"precision": "nvfp4"}),
     ("hybrid.gdn", GDN, {"tp": 4, "cp": 4}),
     ("hybrid.gdn", model(linear_num_key_heads=3), {"tp": 8}),
+    ("hybrid.hybrid-no-pipes", hybrid("M*M*"), {"pp": 2}),
+    ("hybrid.gdn-cp", GDN, {}),
+    ("hybrid.gdn-cp", model(), {"cp": 2}),
 ]
 
 

@@ -101,6 +101,7 @@ VARIED: dict[str, Callable[[Random, dict[str, Any]], Any]] = {
     "seq_length": _of(1000, 1001, 4096, 4100, 6144, 8192, 524_288, 1_048_576),
     "global_batch_size": _of(None, None, None, 7, 16, 24, 48, 60, 128),
     "precision": _of("bf16", "fp16", "fp8_cs", "fp8_ds", "fp8_mx", "nvfp4"),
+    "megatron": _of("0.16", "0.19", "0.20"),
     "task": _of("pretrain", "sft", "lora"),
     "budget_bytes": lambda rng, drawn: rng.randint(15, 70) * GIB // 10,
     # the switches
