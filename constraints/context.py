@@ -118,6 +118,7 @@ class OneExchange(ContextRule):
     source = older_mcore("transformer/transformer_layer.py", "TransformerLayer.__init__")
     reads = ("cp_comm_type",)
     until = "0.19"
+    fix = "one cp_comm_type for all layers"
     example = "cp_comm_type=[p2p, all_gather, ...] with cp=2"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
@@ -139,6 +140,7 @@ class LatentExchange(ContextRule):
     )
     reads = ("cp_comm_type", "multi_latent_attention")
     until = "0.19"
+    fix = "cp_comm_type=p2p"
     example = "deepseek-v3 with cp=2 and cp_comm_type=all_gather"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
@@ -168,6 +170,7 @@ class ChannelsInEights(ContextRule):
     )
     reads = ("cp_comm_type", "kv_channels", "hidden_size", "num_attention_heads")
     until = "0.19"
+    fix = "cp_comm_type=p2p"
     example = "kv_channels=90 with cp=2 and cp_comm_type=a2a: 90 mod 8 = 2"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:

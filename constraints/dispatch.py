@@ -245,6 +245,7 @@ class ExchangeOverlapWithPrediction(Rule):
     scope = ("pp",)
     reads = ("overlap_moe_expert_parallel_comm", "mtp_num_layers")
     until = "0.19"
+    fix = "overlap_moe_expert_parallel_comm=false, or pp > 1"
     example = "overlap_moe_expert_parallel_comm=True with mtp_num_layers=1 and pp=1"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:
@@ -270,6 +271,7 @@ class SharedExpertOverlapAlltoall(SettingsRule):
     source = older_mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("moe_shared_expert_overlap", "moe_shared_expert_intermediate_size", "moe_token_dispatcher_type")
     until = "0.19"
+    fix = "moe_token_dispatcher_type=alltoall, or moe_shared_expert_overlap=false"
     example = "moe_shared_expert_overlap=True with moe_token_dispatcher_type=flex"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -70,6 +70,7 @@ class PredictionOverTensor(Rule):
     source = mcore("transformer/multi_token_prediction.py", "MultiTokenPredictionLayer.__init__")
     scope = ("tp",)
     reads = ("hidden_size", "mtp_num_layers", "hybrid_override_pattern")
+    fix = "a tp that divides hidden_size, or no multi-token prediction"
     example = "hidden_size 2880 with mtp_num_layers=1 and tp=7: 2880 mod 7 = 3"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -127,6 +127,7 @@ class PipesUnknown(ShapeRule):
     id = "hybrid.hybrid-no-pipes"
     source = older_mcore("ssm/mamba_hybrid_layer_allocation.py", "_allocate_override")
     until = "0.19"
+    fix = "the pattern without pipes and MTP parts"
     example = "M*M|M*M on two pipeline ranks"
 
     def accepts(self, model: ModelSpec, pp: int, vpp: int | None, split: PipelineSplit) -> bool:
@@ -335,6 +336,7 @@ class DeltaNetContext(Rule):
     scope = ("cp",)
     reads = ("experimental_attention_variant",)
     until = "0.19"
+    fix = "cp=1"
     example = "qwen3-next-80b-a3b with cp=2"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

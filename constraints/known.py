@@ -33,6 +33,7 @@ class KnownWords(Rule):
         "cuda_graph_impl",
     )
     until = "0.20"
+    fix = "the word that this generation has for it, or a newer --megatron"
     example = "--megatron 0.16 with tensor_parallel_num_weight_shards=4"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

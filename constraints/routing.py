@@ -167,6 +167,7 @@ class ExpertBiasSigmoid(SettingsRule):
     source = older_mcore("transformer/transformer_config.py", "TransformerConfig.__post_init__")
     reads = ("moe_router_enable_expert_bias", "moe_router_score_function")
     until = "0.19"
+    fix = "moe_router_score_function=sigmoid, or no expert bias"
     example = "moe_router_enable_expert_bias=True with sqrtsoftplus scores"
 
     def holds(self, problem: Problem, layout: Layout) -> bool:

@@ -174,7 +174,7 @@ class SolverAgreement:
 @every_rule
 def test_the_solver_admits_exactly_the_layouts_for_which_it_holds(rule: Rule) -> None:
     agreement = SolverAgreement()
-    for_rule(rule, 10, agreement)
+    for_rule(rule, 16, agreement)
     assert agreement.seen[True] > 0
     assert (agreement.seen[False] == 0) == (rule.id in NEVER_WRITTEN_BY_SOLVE), agreement.seen
 

@@ -136,6 +136,7 @@ REPORTS = (
             "attention.groups-tp",
             "attention.qkv-tp",
             "experts.shared-tp",
+            "feedforward.mtp-tp",
             "sequence.seq-tp",
         ),
         ("256 experts", "ep=3", "256 mod 3 = 1"),
