@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from constraints.context import RULES
+from constraints import context, exchange
 from models_catalog.schema import ModelSpec
 from tests.rules.builders import hybrid, judge, mla, model
 
-BY_ID = {rule.id: rule for rule in RULES}
+BY_ID = {rule.id: rule for rule in (*context.RULES, *exchange.RULES)}
 
 HCP = "hierarchical_context_parallel_sizes"
 A2A = {"cp_comm_type": "a2a"}

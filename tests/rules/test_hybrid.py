@@ -1,4 +1,4 @@
-"""Rules about hybrid patterns and Mamba: each is broken by one layout and kept by a near twin."""
+"""Rules about hybrid patterns and recurrent layers: each is broken by one layout and kept by a near twin."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from constraints.hybrid import RULES
+from constraints import hybrid as patterns
+from constraints import recurrent
 from constraints.layout import PipelineSplit
 from models_catalog.schema import ModelSpec
 from tests.rules.builders import hybrid, judge, model
 
-BY_ID = {rule.id: rule for rule in RULES}
+BY_ID = {rule.id: rule for rule in (*patterns.RULES, *recurrent.RULES)}
 
 VARIANT = {"experimental_attention_variant": "gated_delta_net"}
 GDN = model(**VARIANT, linear_num_key_heads=16, linear_num_value_heads=32)

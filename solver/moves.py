@@ -1,0 +1,193 @@
+"""Moves of one thing that a request asks for, each to the nearest value at which there is a layout. Imports ortools."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+from constraints.layout import Layout
+from constraints.memory.budget import memory_report
+from constraints.pins import Limit, Pin
+from constraints.problem import GIB, Problem
+from constraints.refutation.space import divisors
+from constraints.rule import Rule
+from models_catalog.schema import GpuSpec
+from solver.edits import Changed, with_pins_as_in, without_pins
+from solver.feasibility import any_layout, least_memory, nearest_to
+from solver.search import Disagreement
+
+__all__ = [
+    "Move",
+    "both",
+    "enough_memory",
+    "fewer_gpus",
+    "first_feasible",
+    "larger_counts",
+    "lighter_numbers",
+    "nearest_batch",
+    "nearest_pins",
+    "nearest_sequence",
+    "next_gpu",
+    "repinned",
+    "shorter_sequence",
+    "tenths_needed",
+]
+
+MOST_TRIES = {"batch": 12, "sequence": 10, "gpus": 32, "fewer": 16, "gpu": 6}
+CONSECUTIVE = 16
+"""Multiples of the step that are tried one after the other before the steps grow."""
+LARGEST_GPUS = 1_000_000
+
+Move = Callable[[Changed], "Changed | None"]
+
+
+def first_feasible(candidates: Iterable[Changed], most: int = 1 << 30) -> Changed | None:
+    """The first of the candidates that has a layout, of the first ``most``."""
+    for tried, candidate in enumerate(candidates):
+        if tried >= most:
+            return None
+        if any_layout(candidate.problem) is not None:
+            return candidate
+    return None
+
+
+def both(first: Move, second: Move) -> Move:
+    """One move with the batch left open, then the other with the batch that was asked for."""
+
+    def move(start: Changed) -> Changed | None:
+        batch = start.problem.global_batch_size
+        if batch is None:
+            return None
+        moved = first(Changed(replace(start.problem, global_batch_size=None), start.edits))
+        return second(Changed(replace(moved.problem, global_batch_size=batch), moved.edits)) if moved else None
+
+    return move
+
+
+def nearest_pins(start: Changed, pins: list[Rule]) -> Changed | None:
+    """The pins at the nearest values that have a layout together."""
+    return repinned(without_pins(start, pins), pins)
+
+
+def repinned(released: Changed, pins: list[Rule]) -> Changed | None:
+    """A change without the pins, with them again, as they stand in the layout nearest to what they asked for."""
+    if not pins:
+        return released
+    wanted: dict[str, int] = {}
+    for pin in pins:
+        if isinstance(pin, Pin | Limit) and pin.decision != "sequence_parallel":
+            wanted[pin.decision] = int(pin.value or 1)
+    layout = nearest_to(released.problem, wanted)
+    return with_pins_as_in(released, pins, layout) if layout is not None else None
+
+
+def nearest_batch(start: Changed) -> Changed | None:
+    """The batch nearest to the one asked for: multiples of what the replicas can be, a micro-batch or a group each."""
+    problem = start.problem
+    wanted = problem.global_batch_size
+    if wanted is None:
+        return None
+    pinned = {pin.decision: pin.value for pin in problem.pins if isinstance(pin, Pin)}
+    micro, stages = pinned.get("micro_batch_size", 1), pinned.get("pp", 1)
+    sizes: set[int] = set()
+    for replicas in divisors(problem.gpus):
+        for unit in {replicas * micro, replicas * micro * stages}:
+            sizes |= {wanted // unit * unit, (wanted // unit + 1) * unit}
+    ordered = sorted(sizes - {0, wanted}, key=lambda size: (abs(size - wanted), size))
+    return first_feasible((start.batch(size) for size in ordered), MOST_TRIES["batch"])
+
+
+def nearest_sequence(start: Changed) -> Changed | None:
+    """The sequence length nearest to the one asked for: multiples of what it is cut into."""
+    problem = start.problem
+    wanted = problem.seq_length
+    pinned = [int(pin.value) for pin in problem.pins if isinstance(pin, Pin) and pin.decision in ("cp", "tp")]
+    units = {2**k for k in range(1, 11)} | {2 * math.prod(pinned), *(2 * value for value in pinned)}
+    lengths = {length for unit in units for length in (wanted // unit * unit, -(-wanted // unit) * unit)}
+    ordered = sorted(lengths - {0, wanted}, key=lambda length: (abs(length - wanted), -length))
+    return first_feasible((start.sequence(length) for length in ordered), MOST_TRIES["sequence"])
+
+
+def shorter_sequence(start: Changed) -> Changed | None:
+    """The sequence halved, as often as it takes."""
+    lengths = (start.problem.seq_length >> k for k in range(1, 5))
+    return first_feasible(start.sequence(length) for length in lengths if length >= 128)
+
+
+def fewer_gpus(start: Changed) -> Changed | None:
+    """The most of the GPUs that can be used, the others idle: down to a node fewer one by one, then whole nodes."""
+    gpus, node = start.problem.gpus, start.problem.gpus_per_node
+    near = max(0, gpus - node)
+    counts = chain(range(gpus - 1, near, -1), range(near // node * node, 0, -node))
+    return first_feasible((start.idle(count) for count in counts), MOST_TRIES["fewer"])
+
+
+def enough_memory(start: Changed, count: int) -> int:
+    """``count``, or about as many GPUs as the least memory on ``count`` of them divides into: a place to begin at."""
+    problem = start.gpus(count).problem
+    least = least_memory(problem)
+    report = memory_report(problem, least) if least is not None else None
+    return max(count, int(0.9 * count * report.high_bytes / report.budget_bytes)) if report else count
+
+
+def larger_counts(problem: Problem, at_least: int) -> Iterator[int]:
+    """Counts above: up to a node one by one, then whole nodes, ever larger steps; multiples of what pins multiply to."""
+    node = problem.gpus_per_node
+    pinned = {pin.decision: int(pin.value or 1) for pin in problem.pins if isinstance(pin, Pin)}
+    dense = math.prod(pinned.get(name, 1) for name in ("tp", "pp", "cp", "dp"))
+    expert = math.prod(pinned.get(name, 1) for name in ("ep", "etp", "edp", "pp"))
+    unit = math.lcm(dense, expert)
+    if unit == 1 and at_least < node:
+        yield from range(at_least, node)
+    step = math.lcm(unit, node)
+    if {"tp", "pp", "cp", "dp"} <= pinned.keys():
+        step = unit
+    count, tried = -(-at_least // step) * step, 0
+    while tried < MOST_TRIES["gpus"] and count <= LARGEST_GPUS:
+        yield count
+        tried += 1
+        if tried >= CONSECUTIVE and tried % 4 == 0:
+            step *= 2
+        count = (count // step + 1) * step
+
+
+def next_gpu(start: Changed) -> Changed | None:
+    """The GPU of the catalog with the least memory that is enough, of the same maker."""
+    from models_catalog.loader import all_gpus
+
+    problem = start.problem
+    larger = [gpu for gpu in all_gpus() if int(gpu.usable_gib * GIB) > problem.budget_bytes]
+    alike = [gpu for gpu in larger if _maker(gpu) == _maker(problem.gpu)]
+    return first_feasible((start.gpu(gpu) for gpu in sorted(alike, key=lambda gpu: gpu.usable_gib)), MOST_TRIES["gpu"])
+
+
+def _maker(gpu: GpuSpec) -> str:
+    return "amd" if gpu.architecture.startswith("cdna") else "nvidia"
+
+
+def lighter_numbers(start: Changed) -> Changed | None:
+    """Gradients, then moments, then both in bf16."""
+    settings = start.problem.settings
+    if start.problem.task == "lora" or not settings.use_distributed_optimizer:
+        return None
+    bf16: dict[str, Any] = {"grad_reduce_in_fp32": False}
+    aware: dict[str, Any] = {"use_precision_aware_optimizer": True, "exp_avg_dtype": "bf16", "exp_avg_sq_dtype": "bf16"}
+    tries = []
+    if settings.grad_reduce_in_fp32:
+        tries.append(start.switched("--grad-dtype bf16", **bf16))
+    if not settings.use_precision_aware_optimizer:
+        tries.append(start.switched("--optimizer precision-aware", **aware))
+        if settings.grad_reduce_in_fp32:
+            tries.append(tries[0].switched("--optimizer precision-aware", **aware))
+    return first_feasible(tries)
+
+
+def tenths_needed(problem: Problem, least: Layout | None) -> int:
+    """Tenths of GiB that ``least`` takes on its fullest stage, at the high end of its interval."""
+    report = memory_report(problem, least) if least is not None else None
+    if report is None:
+        raise Disagreement("a layout of the memory model does not place its layers")
+    return math.ceil(report.high_bytes * 10 / GIB)
