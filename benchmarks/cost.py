@@ -2,6 +2,7 @@
 
 ``python -m benchmarks.cost [--rounds N] [--format text|json]`` runs the baseline and every command in turn, N times each,
 and takes medians of user CPU time (user + system of the whole process), so that a slow or busy machine cancels out.
+Step time may cost one and a half times what communication may, the ten best layouts six times.
 """
 
 from __future__ import annotations
@@ -28,9 +29,14 @@ class Case:
     bar: float
 
 
+LLAMA = ("solve", "llama-3.1-70b", "--gpus", "1536", "--gpu", "h100")
+DEEPSEEK = ("solve", "deepseek-v3", "--gpus", "2048", "--gpu", "h100")
 CASES = (
-    Case("solve llama-3.1-70b, 1536 GPUs", ("solve", "llama-3.1-70b", "--gpus", "1536", "--gpu", "h100"), 2.5),
-    Case("solve deepseek-v3, 2048 GPUs", ("solve", "deepseek-v3", "--gpus", "2048", "--gpu", "h100"), 4.0),
+    Case("llama-3.1-70b, 1536 GPUs, step time", (*LLAMA, "--objective", "step-time"), 3.75),
+    Case("llama-3.1-70b, 1536 GPUs, communication", (*LLAMA, "--objective", "communication"), 2.5),
+    Case("deepseek-v3, 2048 GPUs, step time", (*DEEPSEEK, "--objective", "step-time"), 6.0),
+    Case("deepseek-v3, 2048 GPUs, communication", (*DEEPSEEK, "--objective", "communication"), 4.0),
+    Case("llama-3.1-70b, 1536 GPUs, ten best", (*LLAMA, "--top", "10"), 15.0),
     Case(
         "check llama-3.1-70b, a legal layout",
         ("check", "llama-3.1-70b", "--gpus", "96", "--gpu", "h100", "tp=8", "pp=4", "sp=true"),
