@@ -89,8 +89,9 @@ def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:
     )
 
 
-def _stage_memory(a: Integers, problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
-    static = static_components(a, problem, layout, stage)
+def _stage_memory(a: Remembering, problem: Problem, layout: Layout, stage: Stage) -> StageMemory:
+    # All states of a rank store the same.
+    static = a.once(("stored", stage.rank), lambda: static_components(a, problem, layout, stage))
     moments = phases(a, problem, layout, stage)
     phase = max(moments, key=lambda name: sum(moments[name].values()))
     parts = static | moments[phase]

@@ -54,7 +54,7 @@ def test_replay_of_random_requests() -> None:
 
 @pytest.mark.heavy
 def test_replay_of_hundreds_of_random_requests() -> None:
-    replay(400, 200)
+    replay(450, 200)
 
 
 def test_the_same_request_gets_the_same_report() -> None:
