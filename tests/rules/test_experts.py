@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from constraints import experts, routing
 from models_catalog.schema import ModelSpec
-from tests.rules.builders import hybrid, judge, model, moe
+from tests.rules.builders import hybrid, model, moe
+from tests.rules.twins import broken_and_kept
 
 BY_ID = {rule.id.removeprefix("experts."): rule for rule in (*experts.RULES, *routing.RULES)}
 SHARED = {"moe_shared_expert_intermediate_size": 2048}
@@ -105,17 +104,4 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spec", "words", "numbers"), BROKEN)
-def test_broken(name: str, spec: ModelSpec, words: dict[str, Any], numbers: tuple[str, ...]) -> None:
-    text = judge(BY_ID[name], spec, **words)
-    assert text is not None
-    assert all(number in text for number in numbers), text
-
-
-@pytest.mark.parametrize(("name", "spec", "words"), KEPT)
-def test_kept(name: str, spec: ModelSpec, words: dict[str, Any]) -> None:
-    assert judge(BY_ID[name], spec, **words) is None
-
-
-def test_every_rule_is_broken_and_kept() -> None:
-    assert {case[0] for case in BROKEN} == {case[0] for case in KEPT} == set(BY_ID)
+test_broken, test_kept, test_every_rule_is_broken_and_kept = broken_and_kept(BY_ID, BROKEN, KEPT)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from constraints.pins import Pin
 from constraints.problem import Origin
 from constraints.sequence import RULES
 from models_catalog.schema import ModelSpec
-from tests.rules.builders import judge, model
+from tests.rules.builders import model
+from tests.rules.twins import broken_and_kept
 
 BY_ID = {rule.id: rule for rule in RULES}
 
@@ -48,17 +47,4 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "spec", "words", "numbers"), BROKEN)
-def test_broken(name: str, spec: ModelSpec, words: dict[str, Any], numbers: tuple[str, ...]) -> None:
-    text = judge(BY_ID[name], spec, **words)
-    assert text is not None
-    assert all(number in text for number in numbers), text
-
-
-@pytest.mark.parametrize(("name", "spec", "words"), KEPT)
-def test_kept(name: str, spec: ModelSpec, words: dict[str, Any]) -> None:
-    assert judge(BY_ID[name], spec, **words) is None
-
-
-def test_every_rule_is_broken_and_kept() -> None:
-    assert {case[0] for case in BROKEN} == {case[0] for case in KEPT} == set(BY_ID)
+test_broken, test_kept, test_every_rule_is_broken_and_kept = broken_and_kept(BY_ID, BROKEN, KEPT)

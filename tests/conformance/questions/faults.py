@@ -427,6 +427,16 @@ def _pattern(question: Question, draw: Random) -> bool:
     return True
 
 
+_saved_activations = _where(
+    _tp,
+    _of_layout(
+        distribute_saved_activations=(True,),
+        recompute_granularity=("full", "selective", None),
+        recompute_method=("uniform",),
+        recompute_num_layers=(1, None),
+    ),
+)
+
 FAULTS: dict[str, Fault] = {
     "world-dense": _world_dense,
     "world-dense alone": _where(_cp, _world_without_context),
@@ -557,33 +567,9 @@ FAULTS: dict[str, Fault] = {
     "recompute again": _recompute,
     "rc-mod": _foreign_module,
     "rc-mod again": _foreign_module,
-    "rc-dist": _where(
-        _tp,
-        _of_layout(
-            distribute_saved_activations=(True,),
-            recompute_granularity=("full", "selective", None),
-            recompute_method=("uniform",),
-            recompute_num_layers=(1, None),
-        ),
-    ),
-    "rc-dist once more": _where(
-        _tp,
-        _of_layout(
-            distribute_saved_activations=(True,),
-            recompute_granularity=("full", "selective", None),
-            recompute_method=("uniform",),
-            recompute_num_layers=(1, None),
-        ),
-    ),
-    "rc-dist a third time": _where(
-        _tp,
-        _of_layout(
-            distribute_saved_activations=(True,),
-            recompute_granularity=("full", "selective", None),
-            recompute_method=("uniform",),
-            recompute_num_layers=(1, None),
-        ),
-    ),
+    "rc-dist": _saved_activations,
+    "rc-dist once more": _saved_activations,
+    "rc-dist a third time": _saved_activations,
     "offload": _offload,
     "precision": _precision,
     "precision again": _precision,
