@@ -17,7 +17,7 @@ from constraints.timing.communication import GROUPS, stage_communication
 from solver.relief import Relief, ways_to_lower
 from solver.timing import Timing, timing_of
 
-__all__ = ["Answer", "answer_of"]
+__all__ = ["Answer", "answer_of", "gib"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from constraints.layout import Layout
 from constraints.memory.budget import MemoryReport, memory_report
-from constraints.problem import Problem
+from constraints.problem import GIB, Problem
 from constraints.registry import broken_rules
 from constraints.rule import Stratum
 
@@ -35,8 +35,8 @@ class Relief:
         return {
             "change": self.change,
             "price": self.price,
-            "saves_gib": round(self.saved_bytes / (1 << 30), 3),
-            "high_gib": round(self.high_bytes / (1 << 30), 3),
+            "saves_gib": round(self.saved_bytes / GIB, 3),
+            "high_gib": round(self.high_bytes / GIB, 3),
             "verdict": self.verdict,
         }
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from constraints.problem import Problem
-from solver.answer import Answer
+from solver.answer import Answer, gib
 from solver.neighbours import Neighbour, neighbours
 from solver.refutation import Refutation
 from solver.schema import SCHEMA
@@ -71,7 +71,7 @@ class Report:
             "gpus": problem.gpus,
             "gpus_per_node": problem.gpus_per_node,
             "nvlink_domain": problem.nvlink_domain,
-            "memory_gib": round(problem.budget_bytes / (1 << 30), 3),
+            "memory_gib": gib(problem.budget_bytes),
             "seq_length": problem.seq_length,
             "global_batch_size": problem.global_batch_size,
             "precision": problem.precision,

@@ -74,10 +74,11 @@ def _progress(problem: Any) -> Any:
 
     def tell(layout: Any) -> None:
         from cli.text.solved import one_line
+        from constraints.problem import GIB
 
         answer = answer_of(problem, layout)
         if answer is not None:
-            gib = answer.memory.high_bytes / (1 << 30)
+            gib = answer.memory.high_bytes / GIB
             click.echo(f"found: {answer.timing.step_seconds:.2f} s, {gib:.1f} GiB: {one_line(answer)}", err=True)
 
     return tell

@@ -9,7 +9,7 @@ import click
 from cli.text.bars import memory_bars
 from cli.text.page import Page
 from cli.text.time import neighbour_entries, seconds, time_entries
-from constraints.problem import TARGET_TOKENS, Problem
+from constraints.problem import GIB, TARGET_TOKENS, Problem
 from solver.answer import Answer
 
 if TYPE_CHECKING:  # it imports ortools, and this module also serves ``check``
@@ -76,7 +76,7 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
     time_entries(page, answer, brief=brief)
     _communication(page, answer)
     if brief:
-        page.entry("memory", f"up to {answer.memory.high_bytes / (1 << 30):.1f} GiB on the fullest stage")
+        page.entry("memory", f"up to {answer.memory.high_bytes / GIB:.1f} GiB on the fullest stage")
         return
     _mesh(page, answer)
     _pipeline(page, answer)
