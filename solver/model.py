@@ -15,12 +15,12 @@ from ortools.sat.python import cp_model
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, Recompute
 from constraints.pins import Pin
-from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
 from solver.arithmetic import Choice, CpSat, Linear
-from solver.shapes import Shape, shapes_of
+from solver.placement import Held, Placement
+from solver.shapes import Shape, shape_of
 
 __all__ = ["Decisions", "Model"]
 
@@ -69,9 +69,12 @@ class Model:
             pinned = {pin.value or 1 for pin in problem.pins if isinstance(pin, Pin) and pin.decision == "vpp"}
             self._domains["vpp"] = sorted({1, *pinned})
         self.shapes: list[tuple[Shape, Any]] = []
+
         self.x = self._decide()
         self._choose_batch()
         self._choose_shape()
+        self.placement = Placement(self)
+        self._held: list[tuple[Any, int, Any]] = []
 
     # -- decisions
 
@@ -120,22 +123,66 @@ class Model:
     def _choose_shape(self) -> None:
         x, problem = self.x, self.problem
         for pp in self._domains["pp"]:
-            counts = _microbatch_counts(problem, self._domains, [pp], interleaved=True, lawless=self.explain)
             for vpp in virtual_stages(problem, pp, self._domains["vpp"]):
-                shapes = shapes_of(
-                    *(problem, pp, vpp if vpp > 1 else None, counts),
-                    illegal_too=self.explain,
-                    unplaced_too=self.explain,
-                )
-                for shape in shapes:
-                    literal = self.cp.new_bool_var(f"shape[{pp},{vpp},{shape.least}]")
-                    self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
-                    self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
-                    self.cp.add(x.num_microbatches.expression() >= shape.least).only_enforce_if(literal)
-                    if shape.most is not None:
-                        self.cp.add(x.num_microbatches.expression() <= shape.most).only_enforce_if(literal)
-                    self.shapes.append((shape, literal))
+                shape = shape_of(problem, pp, vpp if vpp > 1 else None, illegal_too=self.explain)
+                if shape is None:
+                    continue
+                literal = self.cp.new_bool_var(f"shape[{pp},{vpp}]")
+                self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
+                self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
+                self.shapes.append((shape, literal))
+        self._all_shapes = list(self.shapes)
         self.cp.add_exactly_one(literal for _, literal in self.shapes)
+
+    @property
+    def every_rank_works(self) -> bool:
+        """True if no rank may be without a layer."""
+        return not self.explain and "pipeline.layer-on-every-rank" not in self.problem.relaxed
+
+    def group_of(self, pp: int) -> int:
+        return self.problem.settings.microbatch_group_size_per_vp_stage or pp
+
+    @property
+    def group(self) -> Any:
+        return self.problem.settings.microbatch_group_size_per_vp_stage or self.x.pp
+
+    def any_of(self, literals: list[Any], name: str) -> Condition:
+        """The condition that one of ``literals`` is true."""
+        if len(literals) == 1:
+            return literals[0]
+        within = self.cp.new_bool_var(name)
+        self.cp.add_bool_or([within.negated(), *literals])
+        for literal in literals:
+            self.cp.add_implication(literal, within)
+        return within
+
+    def one_of(self, predicate: Callable[[Shape], bool]) -> Condition:
+        """The condition that the shape chosen is one of those for which ``predicate`` is true."""
+        return self.any_of([literal for shape, literal in self._all_shapes if predicate(shape)], "one of the shapes")
+
+    def at_least(self, decision: str, least: int) -> Condition:
+        """The condition "``decision`` is at least ``least``"."""
+        return self._condition(f"at least {least}", decision, least)
+
+    def positive(self, quantity: Any, name: str) -> Condition:
+        """The condition "``quantity`` is above 0"."""
+        key = ("positive", quantity.key)
+        if key not in self._conditions:
+            literal = self.cp.new_bool_var(f"positive[{name}]")
+            self.cp.add(quantity.expression() >= 1).only_enforce_if(literal)
+            self.cp.add(quantity.expression() <= 0).only_enforce_if(literal.negated())
+            self._conditions[key] = literal
+        return self._conditions[key]
+
+    def by_shape(self, value: Callable[[Any], int]) -> Any:
+        """``value(shape)`` of the shape that is chosen."""
+        values = [value(shape) for shape, _ in self._all_shapes]
+        if len(set(values)) == 1:
+            return values[0]
+        out = self.arithmetic.variable(values, "by shape")
+        literals = [literal for _, literal in self._all_shapes]
+        self.cp.add(cp_model.LinearExpr.weighted_sum(literals, values) == out.expression())
+        return out
 
     # -- what rules say (constraints.rule.Builder)
 
@@ -148,7 +195,8 @@ class Model:
             self._literal = None
 
     def _enforce(self, constraint: Any, when: Condition = None) -> None:
-        conditions = [literal for literal in (self._literal, when) if literal is not None]
+        given = when if isinstance(when, tuple) else (when,)
+        conditions = [literal for literal in (self._literal, *given) if literal is not None]
         if conditions:
             constraint.only_enforce_if(conditions)
 
@@ -225,15 +273,26 @@ class Model:
     def interleaved(self) -> Condition:
         return self._interleaved
 
-    def at_most_held(self, formulas: Callable[[Stage], Iterable[Any]], bound: int) -> None:
-        for shape, literal in self.shapes:
-            for stage in shape.fullest:
-                for quantity in formulas(stage):
-                    self.at_most(quantity, bound, when=literal)
+    def at_most_held(self, formulas: Callable[[Any], Iterable[Any]], bound: int) -> None:
+        self._held.append((formulas, bound, self._literal))
+        self._bound(self.placement.holding(), formulas, bound)
 
-    def on_slowest(self, formula: Callable[[Stage], Any]) -> list[tuple[Any, Condition]]:
-        """(``formula(stage)``, condition) for every stage that may be the slowest, of every shape still allowed."""
-        return [(formula(stage), literal) for shape, literal in self.shapes for stage in shape.slowest]
+    def _bound(self, ranks: Iterable[Held], formulas: Callable[[Any], Iterable[Any]], bound: int) -> None:
+        for stage, when in ranks:
+            for quantity in formulas(stage):
+                self.at_most(quantity, bound, when=when)
+
+    def refine(self, pp: int) -> bool:
+        """Look closer at pipelines of ``pp`` ranks, whose placements were worse than promised; false if that is done already."""
+        new = [(rank, rank.conditions) for rank in self.placement.refine(pp)]
+        for formulas, bound, self._literal in self._held:
+            self._bound(new, formulas, bound)
+        self._literal = None
+        return bool(new)
+
+    def on_slowest(self, formula: Callable[[Any], Any]) -> list[tuple[Any, Condition]]:
+        """(``formula(stage)``, condition) for every stage that may be the slowest."""
+        return [(formula(stage), when) for stage, when in self.placement.pacing()]
 
     # -- reading an answer
 

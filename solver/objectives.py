@@ -16,9 +16,9 @@ from constraints.memory.budget import layout_stages
 from constraints.memory.overhead import high_bytes
 from constraints.memory.stage import allocated_bytes, peaks
 from constraints.problem import GIB, Problem
-from constraints.timing.communication import communication_ns
-from constraints.timing.floor import step_floor_ns
-from constraints.timing.pipeline import PARTS
+from constraints.timing.communication import communication_ns, transfer
+from constraints.timing.floor import step_floors_ns
+from constraints.timing.pipeline import PARTS, hop_weights
 from constraints.timing.step import stage_step, step_time
 from solver.model import Model
 
@@ -70,15 +70,27 @@ def _largest(model: Model, times: list[tuple[Any, Any]], name: str, parts: int =
 
 def _post_step_time(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
+    between = _hops(model)
     times = [
-        (time, literal)
-        for shape, literal in model.shapes
-        for stage in shape.slowest
-        for time in stage_step(a, problem, x, stage, shape.pp, shape.vpp or 1)
+        (time, when)
+        for stage, when in model.placement.pacing()
+        for time in stage_step(a, problem, x, stage, x.vpp, between)
     ]
     compared = _per_step(model, _largest(model, times, "step_ns", PARTS))
-    model.at_most(step_floor_ns(a, problem, x, x.vpp), compared)  # implied, and known long before the shape is
+    kind, crowded = model.placement.crowd()
+    for floor in step_floors_ns(a, problem, x, x.vpp, kind, crowded):
+        model.at_most(floor, compared)  # implied, and known long before the layers are placed
     return compared
+
+
+def _hops(model: Model) -> Any:
+    """64ths of a nanosecond for transfers on the critical path."""
+    a, x = model.arithmetic, model.x
+    hop = transfer(a, model.problem, x)
+    weights = [hop_weights(s.pp, s.vpp or 1) if s.pp > 1 else (0, 0) for s, _ in model.shapes]
+    table = dict(zip(((s.pp, s.vpp) for s, _ in model.shapes), weights, strict=True))
+    once, growing = (model.by_shape(lambda s, i=i: table.get((s.pp, s.vpp), (0, 0))[i]) for i in (0, 1))
+    return a.mul(hop, once) + a.mul(a.mul(x.num_microbatches, hop), growing)
 
 
 def _post_communication(model: Model) -> Any:
@@ -123,8 +135,7 @@ def _post_memory(model: Model) -> Any:
     a, x, problem = model.arithmetic, model.x, model.problem
     formulas = [
         (high_bytes(a, problem, x, peak), literal)
-        for shape, literal in model.shapes
-        for stage in shape.fullest
+        for stage, literal in model.placement.holding()
         for peak in peaks(a, problem, x, stage)
     ]
     return _largest(model, formulas, "fullest_bytes_100")

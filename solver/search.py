@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
+from constraints.partition.search import best_partition
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
@@ -16,6 +18,11 @@ from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts"]
+
+
+BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)
+FIRST_TURN = 1.0
+"""Deterministic time of the first turn of each way of branching: about as many seconds."""
 
 
 class ModelError(Exception):
@@ -74,7 +81,7 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Fo
     order = post_tie_break(model)
     layouts: list[Layout] = []
     for _ in range(top):
-        status, layout = _lexicographic(model, cost, order, deadline)
+        status, layout = _best_placed(model, cost, order, deadline)
         if layout is None:
             if layouts:
                 break
@@ -85,62 +92,118 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Fo
         layouts.append(layout)
         if status != "optimal":
             return Found("feasible", tuple(layouts))
-        _exclude(model, layout)
+        exclude(model, layout)
     return Found("optimal", tuple(layouts))
 
 
-def _lexicographic(model: Model, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
-    """Minimise the cost, then, at that cost, the tie-breaks. The model is left as it was.
+def _best_placed(model: Model, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
+    """The best layout with its layers placed.
 
-    A first layout, any, bounds the cost so far that cost and tie-breaks fit into one integer: one search proves both.
-    Where they do not fit, the cost is proved first and held for a second search.
+    The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that
+    it prefers may cost more, or none may fit: that is noted, and it chooses again, until what it promises is kept.
     """
-    model.cp.minimize(cost.expression())
-    first = new_solver(deadline - time.monotonic())
-    first.parameters.stop_after_first_solution = True
-    status = run(model.cp, first)
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return ("infeasible" if status == cp_model.INFEASIBLE else "unknown"), None
+    problem = model.problem
+    measure = OBJECTIVES[problem.objective].measure
+    best: Layout | None = None
+    while True:
+        known = None if best is None else measure(problem, best)
+        status, layout, promised = _lexicographic(model, cost, order, deadline, known)
+        if layout is None:
+            return (status, best) if best is None else ("feasible", best)
+        placed = best_partition(problem, layout)
+        if placed is None:
+            model.cp.add_bool_or(differs(model, layout))
+            model.refine(layout.pp)
+            continue
+        layout = replace(layout, split=placed.split)
+        cost_of_it = measure(problem, layout)
+        if cost_of_it < promised and status == "optimal":
+            raise Disagreement(f"a placement costs {cost_of_it}, less than the bound of {promised}: {layout}")
+        if status != "optimal":
+            return "feasible", layout if known is None or cost_of_it < known else best
+        if cost_of_it == promised:
+            return "optimal", layout
+        if known is None or cost_of_it < known:
+            best = layout
+        other = model.cp.new_bool_var("other degrees")
+        model.cp.add_bool_or(differs(model, layout)).only_enforce_if(other)
+        model.cp.add(cost.expression() >= cost_of_it).only_enforce_if(other.negated())
+        model.refine(layout.pp)
+
+
+def _lexicographic(
+    model: Model, cost: Any, order: Any, deadline: float, known: int | None
+) -> tuple[str, Layout | None, int]:
+    """Minimise the cost, then, at that cost, the tie-breaks; the degrees and their cost. The model is left as it was.
+
+    A cost that is ``known``, or a first layout, any, bounds it so far that cost and tie-breaks fit into one integer: one
+    search proves both. Where they do not fit, the cost is proved first and held for a second search.
+    """
+    bounded = model.cp.clone()
+    if known is None:
+        bounded.minimize(cost.expression())
+        first = new_solver(deadline - time.monotonic())
+        first.parameters.stop_after_first_solution = True
+        status = run(bounded, first)
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return ("infeasible" if status == cp_model.INFEASIBLE else "unknown"), None, 0
+        known = first.value(cost.expression())
+    bounded.add(cost.expression() <= known)
     if isinstance(order, int):
-        return _minimise(model, first, cost, model.cp.clone(), cost.expression(), deadline)
-    bounded, digits = model.cp.clone(), order.high + 1
-    most = first.value(cost.expression())
-    if max(abs(cost.low), abs(most)) * digits < LARGEST:
-        copy = bounded.new_int_var(cost.low, most, "bounded cost")
+        return _minimise(model, cost, bounded, cost.expression(), deadline)
+    digits = order.high + 1
+    if max(abs(cost.low), abs(known)) * digits < LARGEST:
+        copy = bounded.new_int_var(min(cost.low, known), known, "bounded cost")
         bounded.add(copy == cost.expression())
-        return _minimise(model, first, cost, bounded, copy * digits + order.expression(), deadline)
-    status_of_cost, layout = _minimise(model, first, cost, bounded, cost.expression(), deadline)
+        return _minimise(model, cost, bounded, copy * digits + order.expression(), deadline)
+    status_of_cost, layout, least = _minimise(model, cost, bounded, cost.expression(), deadline)
     if status_of_cost != "optimal" or layout is None:
-        return status_of_cost, layout
-    held = model.cp.clone()
-    held.add(cost.expression() <= OBJECTIVES[model.problem.objective].measure(model.problem, layout))
-    return _minimise(model, first, cost, held, order.expression(), deadline)
+        return status_of_cost, layout, least
+    bounded.add(cost.expression() <= least)
+    return _minimise(model, cost, bounded, order.expression(), deadline)
 
 
 def _minimise(
-    model: Model, known: cp_model.CpSolver, cost: Any, copy: cp_model.CpModel, objective: Any, deadline: float
-) -> tuple[str, Layout | None]:
-    """Solve ``copy`` of the model for ``objective``, at no more than what ``known`` found (as a hint it slows the proof)."""
-    copy.add(cost.expression() <= known.value(cost.expression()))
+    model: Model, cost: Any, copy: cp_model.CpModel, objective: Any, deadline: float
+) -> tuple[str, Layout | None, int]:
+    """Solve ``copy`` of the model for ``objective``; a hint of what is known would slow the proof.
+
+    Each way of branching is now and then lost for minutes where the other needs a second: they take turns, each turn longer
+    than the one before, and each begins below the best that is known.
+    """
     copy.minimize(objective)
-    solver = new_solver(deadline - time.monotonic())
-    status = run(copy, solver)
-    if status == cp_model.OPTIMAL:
-        return "optimal", model.layout(solver.value)
-    return "feasible", model.layout((solver if status == cp_model.FEASIBLE else known).value)
+    layout, found = None, 0
+    for turn in count():
+        solver = new_solver(deadline - time.monotonic())
+        solver.parameters.search_branching = BRANCHINGS[turn % len(BRANCHINGS)]
+        solver.parameters.max_deterministic_time = FIRST_TURN * 2 ** (turn // len(BRANCHINGS))
+        status = run(copy, solver)
+        if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            layout, found = model.layout(solver.value), solver.value(cost.expression())
+            copy.add(objective <= solver.value(objective))
+        if status in (cp_model.OPTIMAL, cp_model.INFEASIBLE):
+            return ("optimal" if status == cp_model.OPTIMAL else "infeasible"), layout, found
+        if time.monotonic() >= deadline:
+            return ("unknown" if layout is None else "feasible"), layout, found
+    raise AssertionError("turns do not end")
 
 
-def _exclude(model: Model, layout: Layout) -> None:
+def exclude(model: Model, layout: Layout) -> None:
     """Forbid the degrees of ``layout``, so that the next answer is another layout."""
+    model.cp.add_bool_or(differs(model, layout))
+
+
+def differs(model: Model, layout: Layout) -> list[Any]:
+    """Literals of which one is true wherever a decision is not as in ``layout``."""
     different = []
-    for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size"):
+    for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size", "sequence_parallel"):
         quantity = getattr(model.x, name)
         literal = model.cp.new_bool_var(f"other[{name}]")
-        model.cp.add(quantity.expression() != (getattr(layout, name) or 1)).only_enforce_if(literal)
+        model.cp.add(quantity.expression() != int(getattr(layout, name) or 1 if name != "sequence_parallel" else layout.sequence_parallel)).only_enforce_if(literal)
         different.append(literal)
     same = next(
         lit
         for o, lit in zip(model.x.recompute.options, model.x.recompute.literals, strict=True)
         if o == layout.recompute
     )
-    model.cp.add_bool_or([*different, same.negated()])
+    return [*different, same.negated()]

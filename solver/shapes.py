@@ -1,75 +1,57 @@
-"""Pipeline shapes: how many ranks and chunks, where the layers go, and what the fullest stages then hold.
-
-The in-flight counts of a stage depend on nothing else once ``pp``, ``vpp`` and (where it is small) the number of
-micro-batches are fixed, so a shape knows its stages as constants.
-"""
+"""Pipeline shapes: how many ranks and chunks, a split that says so, and, where there is but one, the stages it makes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from constraints.interleaving import schedule_takes
 from constraints.layout import PipelineSplit
-from constraints.pipeline.assignment import Assignment, assignment_of, from_sizes
+from constraints.partition.kinds import runs_of
+from constraints.pipeline.assignment import Assignment, assignment_of, segment_sizes
 from constraints.pipeline.placement import place
-from constraints.pipeline.profile import Stage, candidate_stages, fullest_candidates, slowest_candidates
-from constraints.pipeline.schedule import STEADY_GROUPS
+from constraints.pipeline.profile import Stage, begun_stages, fullest_candidates, slowest_candidates, stages_of
 from constraints.problem import Problem
 
-__all__ = ["Shape", "shapes_of"]
+__all__ = ["Shape", "shape_of"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """``pp`` ranks of ``vpp`` chunks (``None``: no interleaving), for ``least`` to ``most`` (``None``: any) micro-batches.
+    """``pp`` ranks of ``vpp`` chunks (``None``: no interleaving). ``split`` is one way in which the layers come out on them.
 
-    ``fullest`` and ``slowest`` are the stages among which the fullest and the slowest are, whatever the degrees.
+    Where it is the only one that is considered, ``stages`` are those among which the fullest is, ``slowest`` those among
+    which the slowest is; else both are empty.
     """
 
     pp: int
     vpp: int | None
-    least: int
-    most: int | None
-    assignment: Assignment
     split: PipelineSplit
-    fullest: tuple[Stage, ...]
-    slowest: tuple[Stage, ...]
+    stages: tuple[Stage, ...] = ()
+    slowest: tuple[Stage, ...] = ()
+
+    @property
+    def chunks(self) -> int:
+        """Chunks on each rank."""
+        return self.vpp or 1
 
 
-def shapes_of(
-    problem: Problem,
-    pp: int,
-    vpp: int | None,
-    microbatches: Iterable[int],
-    *,
-    illegal_too: bool = False,
-    unplaced_too: bool = False,
-) -> list[Shape]:
-    """The shapes with ``pp`` and ``vpp`` for the micro-batch counts that can occur.
+def shape_of(problem: Problem, pp: int, vpp: int | None, *, illegal_too: bool = False) -> Shape | None:
+    """The shape with ``pp`` and ``vpp``, or ``None`` if the layers of a hybrid model do not come out on it.
 
-    Interleaved, counts below two groups hold less and get a shape each; from there on one shape serves all. Counts that
-    the schedule does not take are left out unless ``illegal_too``, and shapes on which a hybrid model's layers do not come
-    out unless ``unplaced_too``: a rule may then be blamed for them. What is not placed has no stages.
+    ``illegal_too``: as an even split then, which rules refuse, so that they can be blamed.
     """
-    placed = place(problem.model, pp, vpp or 1)
-    if placed is None:
-        return [_unplaced(problem, pp, vpp)] if unplaced_too else []
+    model = problem.model
+    placed = place(model, pp, vpp or 1)
+    if placed is None or assignment_of(model, pp, vpp or 1, placed[1]) is None:
+        return Shape(pp, vpp, placed[1] if placed else PipelineSplit()) if illegal_too else None
     assignment, split = placed
-    if assignment_of(problem.model, pp, vpp or 1, split) is None:
-        return [Shape(pp, vpp, 1, None, assignment, split, (), ())] if unplaced_too else []
-    group = problem.settings.microbatch_group_size_per_vp_stage or pp
-    steady = STEADY_GROUPS * group if vpp and pp > 1 else 1
-    small = sorted({n for n in microbatches if n < steady and (illegal_too or schedule_takes(pp, group, n))})
-    shapes = []
-    for least, most in [(count, count) for count in small] + [(steady, None)]:
-        stages = candidate_stages(problem.model, assignment, vpp if pp > 1 else None, group, least)
-        fullest, slowest = fullest_candidates(stages), slowest_candidates(stages)
-        shapes.append(Shape(pp, vpp, least, most, assignment, split, fullest, slowest))
-    return shapes
+    if pp > 1 and segment_sizes(model) is None and (vpp is None or runs_of(model) is not None):
+        return Shape(pp, vpp, split)
+    stages = _stages(problem, assignment, vpp if pp > 1 else None)
+    return Shape(pp, vpp, split, fullest_candidates(stages), slowest_candidates(stages))
 
 
-def _unplaced(problem: Problem, pp: int, vpp: int | None) -> Shape:
-    """A hybrid model on stages that no form of its split comes out on: as an even split, which its rules refuse."""
-    empty = from_sizes(problem.model, pp, (0,) * (pp * (vpp or 1)))
-    return Shape(pp, vpp, 1, None, empty, PipelineSplit(), (), ())
+def _stages(problem: Problem, assignment: Assignment, vpp: int | None) -> tuple[Stage, ...]:
+    if vpp is None:
+        return stages_of(problem.model, assignment, None, 1, 1)
+    group = problem.settings.microbatch_group_size_per_vp_stage or assignment.pp
+    return begun_stages(problem.model, assignment, vpp, group)

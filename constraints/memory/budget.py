@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from constraints.arithmetic import Integers, Remembering
+from constraints.arithmetic import Arithmetic, Integers, Quantity, Remembering
 from constraints.layout import Layout
 from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes, margin_bytes
 from constraints.memory.stage import peaks, phases, static_components
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.problem import GIB, Problem
-from constraints.rule import Builder, Noticed, Rule, Stratum, mcore
+from constraints.rule import Builder, Degrees, Noticed, Rule, Stratum, mcore
 
-__all__ = ["RULES", "MemoryReport", "StageMemory", "layout_stages", "memory_report"]
+__all__ = [
+    "RULES",
+    "MemoryReport",
+    "StageMemory",
+    "capacity_bound",
+    "capacity_quantities",
+    "layout_stages",
+    "memory_report",
+]
 
 INTEGERS = Integers()
 
@@ -98,6 +106,20 @@ def _stage_memory(a: Remembering, problem: Problem, layout: Layout, stage: Stage
     return StageMemory(stage.rank, parts, sum(parts.values()), sum(static.values()), phase)
 
 
+def capacity_bound(problem: Problem) -> int:
+    """What :func:`capacity_quantities` must not exceed: 100 times the budget, and where the low estimate decides, what
+    still rounds down to it."""
+    return problem.budget_bytes * 100 + (99 if problem.allow_borderline else 0)
+
+
+def capacity_quantities(a: Arithmetic, problem: Problem, x: Degrees, stage: Stage) -> list[Quantity]:
+    """100 times the estimates of what ``stage`` holds, high ones, or low ones where a borderline layout is allowed."""
+    held = peaks(a, problem, x, stage)
+    if problem.allow_borderline:
+        return [peak * LOW_PERCENT for peak in held]
+    return [high_bytes(a, problem, x, peak) for peak in held]
+
+
 class Capacity(Rule):
     """What the fullest stage holds, estimated high, is at most the usable memory of a GPU.
 
@@ -124,15 +146,7 @@ class Capacity(Rule):
 
     def post(self, model: Builder, problem: Problem) -> None:
         a, x = model.arithmetic, model.x
-        if problem.allow_borderline:
-            # low_bytes(allocated) <= budget, rearranged: floor(L A / 100) <= budget
-            bound = problem.budget_bytes * 100 + 99
-            model.at_most_held(lambda stage: [peak * LOW_PERCENT for peak in peaks(a, problem, x, stage)], bound)
-        else:
-            bound = problem.budget_bytes * 100
-            model.at_most_held(
-                lambda stage: [high_bytes(a, problem, x, peak) for peak in peaks(a, problem, x, stage)], bound
-            )
+        model.at_most_held(lambda stage: capacity_quantities(a, problem, x, stage), capacity_bound(problem))
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         report = memory_report(problem, layout)

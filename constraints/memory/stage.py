@@ -37,12 +37,19 @@ def allocated_bytes(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quan
 
 def peaks(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> list[Quantity]:
     """The quantities of which the largest is the peak: a bound on each is a bound on it, and needs no maximum."""
-    static = _sum(static_components(a, p, x, stage))
+    static = _resting(a, p, x, stage)
     step = _step(a, p, x, stage)
-    kinds = tuple(kind for kind, _ in stage.layers)
-    passes = static + _live_activations(a, p, x, stage) + _busiest(a, p, x, kinds, stage.heads)
+    passes = static + _live_activations(a, p, x, stage) + _busiest(a, p, x, stage.kinds, stage.heads)
     passes = passes + _gathered_units(a, p, x, stage)
     return [passes] if isinstance(step, int) and step == 0 else [passes, static + step]
+
+
+def _resting(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """The sum of :func:`static_components`, in as few products as there are kinds of part."""
+    total = _weight_gradient_cache(a, p, x, stage) + always_bytes(p)
+    for part, count in _stored(a, p, x, stage):
+        total = total + a.mul(_sum(part), count)
+    return total
 
 
 @once
@@ -57,7 +64,7 @@ def static_components(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Pa
     out: Parts = {"parameters": 0, "gradients": 0, "optimizer": 0}
     for part, count in _stored(a, p, x, stage):
         for name, quantity in part.items():
-            out[name] = out[name] + quantity * count
+            out[name] = out[name] + a.mul(quantity, count)
     out["weight_gradient_cache"] = _weight_gradient_cache(a, p, x, stage)
     out["workspace"] = always_bytes(p)
     return out
@@ -66,7 +73,7 @@ def static_components(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Pa
 def phases(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> dict[str, Parts]:
     """What each of the three moments adds to :func:`static_components`."""
     live = _live_activations(a, p, x, stage)
-    backward = a.maximum(0, *(_layer_backward(a, p, x, kind) for kind, _ in stage.layers))
+    backward = a.maximum(0, *(_layer_backward(a, p, x, kind) for kind in stage.kinds))
     gathered = _gathered_units(a, p, x, stage)
     return {
         "forward": {"activations": live, "transient": loss_forward_bytes(a, p, x, stage.heads) + gathered},
@@ -133,7 +140,7 @@ def _weight_gradient_cache(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) 
     (``transformer_engine/pytorch/module/base.py::get_dummy_wgrad``); routed experts share one shape."""
     if not p.settings.gradient_accumulation_fusion or not optimizer.trains_all(p):
         return 0
-    kinds = [kind for kind, _ in stage.layers]
+    kinds = stage.kinds
     total: Quantity = 0
     for mixer in sorted({kind.mixer for kind in kinds}):
         total = total + a.ceil_div(2 * parameters.layer_sizes(p.model, LayerKind(mixer, "none"))[0], x.tp)
@@ -147,7 +154,7 @@ def _weight_gradient_cache(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) 
 def _live_activations(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     total: Quantity = 0
     for kind, count in _resident(p, stage):
-        total = total + _in_flight(a, p, x, kind, stage.most_copies) * count
+        total = total + a.mul(_in_flight(a, p, x, kind, stage.most_copies), count)
     if isinstance(x.recompute, Recompute) and x.recompute.is_full and x.recompute.method == "block":
         # Only a layout that somebody wrote can ask for block recompute: whole layers leave, their input stays.
         copies = 1 if stage.interleaved else a.minimum(stage.most_copies, x.num_microbatches)
@@ -192,15 +199,22 @@ def _layer_backward(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Q
 
 
 def _step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    shards, total = optimizer.dense_shards(a, p, x), 0
+    total: Quantity = 0
     for kind, count in stage.layers:
-        weights, others = _dense_sizes(a, p, x, kind)
-        total = total + optimizer.step_bytes(a, p, weights + others, shards) * count
-        if kind.feedforward == "moe":
-            experts = parameters.expert_parameters(a, p, x, kind)
-            total = total + optimizer.step_bytes(a, p, experts, optimizer.expert_shards(a, p, x)) * count
+        total = total + a.mul(_layer_step(a, p, x, kind), count)
     if tables := _tables(p, stage):
-        total = total + optimizer.step_bytes(a, p, parameters.embedding_parameters(a, p, x), shards) * tables
+        embedding = parameters.embedding_parameters(a, p, x)
+        total = total + optimizer.step_bytes(a, p, embedding, optimizer.dense_shards(a, p, x)) * tables
+    return total
+
+
+@once
+def _layer_step(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    weights, others = _dense_sizes(a, p, x, kind)
+    total = optimizer.step_bytes(a, p, weights + others, optimizer.dense_shards(a, p, x))
+    if kind.feedforward == "moe":
+        experts = parameters.expert_parameters(a, p, x, kind)
+        total = total + optimizer.step_bytes(a, p, experts, optimizer.expert_shards(a, p, x))
     return total
 
 
@@ -210,7 +224,7 @@ def _gathered_units(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quan
         return 0
     each = 2 * (2 + optimizer.gradient_bytes(p))
     layers = []
-    for kind, _ in stage.layers:
+    for kind in stage.kinds:
         weights, others = _dense_sizes(a, p, x, kind)
         layers.append((weights + others + parameters.expert_parameters(a, p, x, kind)) * each)
     return a.maximum(0, *layers)

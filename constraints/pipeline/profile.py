@@ -11,7 +11,7 @@ from constraints.pipeline.assignment import Assignment, Chunk, kinds_of
 from constraints.pipeline.schedule import chunks_alive, in_flight
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Stage", "candidate_stages", "fullest_candidates", "slowest_candidates", "stages_of"]
+__all__ = ["Stage", "begun_stages", "fullest_candidates", "rank_stages", "slowest_candidates", "stages_of"]
 
 LayerCounts = tuple[tuple[LayerKind, int], ...]
 Counts = Mapping[object, int]
@@ -37,6 +37,11 @@ class Stage:
     mtp: int
     boundaries: int
     interleaved: bool
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """The kinds of layer that it holds."""
+        return tuple(kind for kind, _ in self.layers)
 
     @property
     def most_copies(self) -> int | None:
@@ -74,6 +79,7 @@ class Stage:
         counts |= {("layers", kind): n for kind, n in self.layers}
         return counts | {("live", kind): n for kind, n in self.live} | {"mtp live": self.mtp_live}
 
+
     @cached_property
     def worked(self) -> Counts:
         """The counts that its time grows with, whatever the degrees are."""
@@ -94,37 +100,47 @@ def stages_of(
     return tuple(stage for rank in ranks for stage in _rank(model, assignment, vpp, group, microbatches, rank))
 
 
-def candidate_stages(
-    model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int
-) -> tuple[Stage, ...]:
-    """Those of :func:`stages_of` among which the fullest and the slowest are: of ranks that build the same, the first.
-
-    Later ranks keep fewer micro-batches alive. Where the chunks of a rank differ among themselves, that alone does not
-    say which of its states weighs less, and every rank is kept.
-    """
-    seen: set[tuple[object, ...]] = set()
-    stages: list[Stage] = []
-    for rank in range(assignment.pp):
-        chunks = assignment.of_rank(rank)
-        built = tuple((model.layer_kinds[c.start : c.stop], c.embedding, c.mtp, c.loss) for c in chunks)
-        alike = vpp is None or len({layers for layers, *_ in built}) == 1
-        if alike and built in seen:
-            continue
-        seen.add(built)
-        stages += _rank(model, assignment, vpp, group, microbatches, rank)
-    return tuple(stages)
-
-
 def _rank(
     model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int, rank: int
 ) -> list[Stage]:
     """The stage of one rank, once for each of its fullest states."""
-    pp, last = assignment.pp, len(assignment.chunks) - 1
-    chunks = assignment.of_rank(rank)
+    return rank_stages(model, assignment.pp, vpp, group, microbatches, rank, assignment.of_rank(rank))
+
+
+def rank_stages(
+    model: ModelSpec, pp: int, vpp: int | None, group: int, microbatches: int, rank: int, chunks: tuple[Chunk, ...]
+) -> list[Stage]:
+    """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of its fullest states."""
     kinds = [kinds_of(model, chunk) for chunk in chunks]
+    states = _states(kinds, pp, vpp, group, microbatches, rank)
+    return _in_states(pp, vpp, rank, chunks, kinds, states)
+
+
+def begun_stages(model: ModelSpec, assignment: Assignment, vpp: int, group: int) -> tuple[Stage, ...]:
+    """The interleaved stages when their first backward pass begins: they hold as much in every step, however long."""
+    stages = []
+    for rank in range(assignment.pp):
+        chunks = assignment.of_rank(rank)
+        left, copies = chunks_alive(assignment.pp, vpp, group, group, rank), []
+        for _ in chunks:
+            copies.append(min(group, left))
+            left -= copies[-1]
+        kinds = [kinds_of(model, chunk) for chunk in chunks]
+        stages += _in_states(assignment.pp, vpp, rank, chunks, kinds, [tuple(copies)])
+    return tuple(stages)
+
+
+def _in_states(
+    pp: int,
+    vpp: int | None,
+    rank: int,
+    chunks: tuple[Chunk, ...],
+    kinds: list[Counter[LayerKind]],
+    states: Iterable[tuple[int, ...]],
+) -> list[Stage]:
+    last = pp * len(chunks) - 1
     layers = _counts(_times(kinds, (1,) * len(kinds)))
     boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in range(rank, last + 1, pp))
-    states = _states(kinds, pp, vpp, group, microbatches, rank)
     lives = {_counts(_times(kinds, copies)): copies for copies in states}
     return [
         Stage(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from constraints.layout import PipelineSplit
+from constraints.partition.kinds import runs_of
 from constraints.pipeline.assignment import segment_sizes, sizes_of_split
 from constraints.problem import MICRO_BATCH_SIZES, Problem
 
@@ -67,8 +68,9 @@ def values_of_decisions(problem: Problem, *, wide: bool) -> dict[str, list[int]]
 def virtual_stages(problem: Problem, pp: int, candidates: Iterable[int]) -> list[int]:
     """The ``vpp`` among ``candidates`` that are considered on ``pp`` ranks; 1 (no interleaving) is always one.
 
-    Every chunk gets a layer. Where chunks of one length exist (embedding and loss counted as layers or not), only those
-    are considered; where none exist, uneven ones are. What the user pins is considered in any case, on one rank too.
+    As many chunks as there are layers at most. Where layers of different kinds alternate, chunks of one length (embedding
+    and loss counted as layers or not) are considered only, where there are any. What the user pins is considered in any
+    case, on one rank too.
     """
     layers, pinned = problem.model.num_layers, problem.pinned("vpp")
     fitting = [vpp for vpp in candidates if vpp > 1 and pp * vpp <= layers]
@@ -76,6 +78,8 @@ def virtual_stages(problem: Problem, pp: int, candidates: Iterable[int]) -> list
         return [1, *fitting]
     if pp == 1 or problem.model.is_hybrid:
         return [1]
+    if runs_of(problem.model) is not None:
+        return [1, *fitting]
     even = [vpp for vpp in fitting if _comes_out_even(layers, pp, vpp)]
     return [1, *(even or fitting)]
 

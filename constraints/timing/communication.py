@@ -60,10 +60,10 @@ def communication_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Qua
         together: Quantity = 0
         for time in part.values():
             together = together + time
-        total = total + a.mul(x.num_microbatches, together) * count
+        total = total + a.mul(a.mul(x.num_microbatches, together), count)
     for part, count in once:
         for time in part.values():
-            total = total + time * count
+            total = total + a.mul(time, count)
     return total
 
 

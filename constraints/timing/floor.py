@@ -28,9 +28,10 @@ from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, e
 from constraints.timing.rates import rates_of
 from models_catalog.schema import LayerKind
 
-__all__ = ["step_floor_ns"]
+__all__ = ["step_floors_ns"]
 
 Table = Callable[..., int]
+Layers = tuple[tuple[LayerKind, int], ...]
 PS_PER_NS = 1000
 KIB = 1024
 COARSE = 64
@@ -41,21 +42,34 @@ ROUNDED = 32
 """Nanoseconds that rounding up may have added to one layer."""
 
 
-def step_floor_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Quantity:
-    """Nanoseconds that no layout with these degrees can go below: per step, or per sequence if the batch is free."""
-    even = _even_ns(a, p, x)
-    bubble = a.floor_div(a.mul(a.floor_div(even, COARSE), x.pp - 1), a.mul(x.num_microbatches, chunks))
+def step_floors_ns(
+    a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity, kind: LayerKind, crowded: Quantity
+) -> list[Quantity]:
+    """Nanoseconds that no layout with these degrees can go below: per step, or per sequence if the batch is free.
+
+    The first is the mean stage's. Some stage holds ``crowded / pp`` layers of ``kind`` at least, which are more than its
+    share where they do not come out even.
+    """
     once = _once_per_step_ns(a, p, x)
     if p.global_batch_size is None:
         once = a.floor_div(once, x.global_batch_size)
-    return even + bubble * COARSE + once
+    mean = _even_ns(a, p, x, _layers(p), 1 + p.model.mtp_layers)
+    busy = a.mul(_even_ns(a, p, x, ((kind, 1),), 0), crowded)
+    floors = [_paced(a, x, mean, mean, chunks) + once]
+    return floors if isinstance(busy, int) and busy == 0 else [*floors, _paced(a, x, busy, mean, chunks)]
 
 
-def _even_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    """All micro-batches, every stage busy with its mean share."""
-    floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option), p, x.tp, x.sequence_parallel))
-    floor = floor + a.lookup(_context, p, x.tp, x.cp)
-    return floor + a.lookup(_experts, p, x.etp, x.ep) if p.model.is_moe else floor
+def _paced(a: Arithmetic, x: Degrees, busy: Quantity, mean: Quantity, chunks: Quantity) -> Quantity:
+    """The step with a stage that computes for ``busy``, and the bubble that it waits for all others once."""
+    others = a.maximum(0, a.mul(a.floor_div(mean, COARSE), x.pp) - a.ceil_div(busy, COARSE))
+    return busy + a.floor_div(others, a.mul(x.num_microbatches, chunks)) * COARSE
+
+
+def _even_ns(a: Arithmetic, p: Problem, x: Degrees, layers: Layers, heads: int) -> Quantity:
+    """All micro-batches through ``layers`` and ``heads``, every stage busy with its mean share."""
+    floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option, layers, heads), p, x.tp, x.sequence_parallel))
+    floor = floor + a.lookup(_context(layers), p, x.tp, x.cp)
+    return floor + a.lookup(_experts(layers), p, x.etp, x.ep) if p.model.is_moe else floor
 
 
 def _once_per_step_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
@@ -69,16 +83,14 @@ def _once_per_step_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 
 @lru_cache(maxsize=16)
-def _counted(kinds: tuple[LayerKind, ...], mtp: int) -> tuple[tuple[LayerKind, int], ...]:
-    counts = Counter(kinds)
-    if mtp:
-        counts[kinds[-1]] += mtp
+def _counted(kinds: tuple[LayerKind, ...], more: tuple[LayerKind, ...]) -> Layers:
+    counts = Counter(kinds + more)
     return tuple(counts.items())
 
 
-def _layers(p: Problem) -> tuple[tuple[LayerKind, int], ...]:
+def _layers(p: Problem) -> Layers:
     """Layers of the whole model by kind, MTP layers among them."""
-    return _counted(p.model.layer_kinds, p.model.mtp_layers)
+    return _counted(p.model.layer_kinds, p.model.mtp_kinds * p.model.mtp_layers)
 
 
 def _slope(p: Problem, time: Callable[[int], int], share: int) -> int:
@@ -90,43 +102,50 @@ def _slope(p: Problem, time: Callable[[int], int], share: int) -> int:
     return math.floor(max(0.0, float(alpha)) * (p.global_batch_size or 1) * share / p.gpus)
 
 
-@lru_cache(maxsize=256)
-def _dense(recompute: Recompute) -> Table:
+@lru_cache(maxsize=512)
+def _dense(recompute: Recompute, layers: Layers, heads: int) -> Table:
     """Layers without routed experts, tensor collectives included, and heads; by tensor degree and sequence parallelism."""
 
     def table(p: Problem, tp: int, sequence_parallel: int) -> int:
         def time(size: int) -> int:
             a = Remembering()
             x = Layout(tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute)
-            layers = sum((dense_ns(a, p, x, kind) + exposed_tensor_ns(a, p, x, kind)) * n for kind, n in _layers(p))
-            return int(layers + head_ns(a, p, x) * (1 + p.model.mtp_layers))
+            time = sum((dense_ns(a, p, x, kind) + exposed_tensor_ns(a, p, x, kind)) * n for kind, n in layers)
+            return int(time + head_ns(a, p, x) * heads)
 
         return _slope(p, time, tp)
 
     return table
 
 
-def _context(p: Problem, tp: int, cp: int) -> int:
-    """Context parallelism of all attention layers."""
-    layers = sum(n for kind, n in _layers(p) if kind.mixer == "attention")
-    if cp == 1 or not layers:
-        return 0
+@lru_cache(maxsize=512)
+def _context(layers: Layers) -> Table:
+    """Context parallelism of the attention layers."""
+    attention = sum(n for kind, n in layers if kind.mixer == "attention")
 
-    def time(size: int) -> int:
-        return int(exposed_context_ns(Remembering(), p, Layout(tp=tp, cp=cp, micro_batch_size=size)) * layers)
+    def table(p: Problem, tp: int, cp: int) -> int:
+        def time(size: int) -> int:
+            x = Layout(tp=tp, cp=cp, micro_batch_size=size)
+            return int(exposed_context_ns(Remembering(), p, x) * attention)
 
-    return _slope(p, time, tp * cp)
+        return 0 if cp == 1 or not attention else _slope(p, time, tp * cp)
+
+    return table
 
 
-def _experts(p: Problem, etp: int, ep: int) -> int:
+@lru_cache(maxsize=512)
+def _experts(layers: Layers) -> Table:
     """Routed experts, dispatch and combine, as if the residual stream were split: the fewest rows that there can be."""
-    layers = sum(n for kind, n in _layers(p) if kind.feedforward == "moe")
+    routed = sum(n for kind, n in layers if kind.feedforward == "moe")
 
-    def time(size: int) -> int:
-        a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size)
-        return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * layers)
+    def table(p: Problem, etp: int, ep: int) -> int:
+        def time(size: int) -> int:
+            a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size)
+            return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * routed)
 
-    return _slope(p, time, 1)
+        return _slope(p, time, 1) if routed else 0
+
+    return table
 
 
 def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:

@@ -7,34 +7,32 @@ With ``t_r`` the time of one micro-batch, forward and backward, on rank ``r`` (a
 
 Exact for even stages; for uneven ones never below the true value at v = 1 and within -13 to +9 % at v > 1, against
 replays of the order of NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/pipeline_parallel/schedules.py``
-(:mod:`constraints.timing.replay`, ``tests/timing``). It is written as a sum over what the ranks are built of (layers by
-kind, embedding, heads), so that a solver which knows what each rank holds sees nothing but sums.
+(:mod:`constraints.timing.replay`, ``tests/timing``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from constraints.arithmetic import Arithmetic, Quantity, ceil_div
 
-__all__ = ["PARTS", "hops", "pipelined"]
+__all__ = ["PARTS", "hop_weights", "hops", "pipelined"]
 
 PARTS = 64
 """Times of a whole step are reckoned in 64ths of a nanosecond, so that shares of one are whole numbers."""
 
 
-def pipelined(parts: Iterable[tuple[Quantity, Quantity, int, int]], chunks: int, weight: int = PARTS) -> Quantity:
-    """All micro-batches through the pipeline, in 64ths of a nanosecond, as a rank paces it that has ``here`` of the
-    ``in_all`` of each part. A part is (nanoseconds of one micro-batch, of all of them, here, in all).
+def pipelined(
+    a: Arithmetic, every: Quantity, elsewhere: Quantity, chunks: Quantity, weight: int = PARTS
+) -> Quantity:
+    """All micro-batches through the pipeline, in 64ths of a nanosecond, as one rank paces it.
 
-    >>> layers = (100, 16 * 100, 1, 4)  # four ranks of one layer each, 100 ns, 16 micro-batches
-    >>> pipelined([layers], 1) // PARTS, pipelined([layers], 5) // PARTS
+    ``every`` is the time of all micro-batches on the rank, ``elsewhere`` that of one micro-batch on all other ranks.
+
+    >>> from constraints.arithmetic import Integers
+    >>> a = Integers()  # four ranks of 100 ns, 16 micro-batches
+    >>> pipelined(a, 1600, 300, 1) // PARTS, pipelined(a, 1600, 300, 5) // PARTS
     (1900, 1660)
     """
-    total: Quantity = 0
-    for single, every, here, in_all in parts:
-        total = total + every * (weight * here) + single * ceil_div(weight * (in_all - here), chunks)
-    return total
+    return every * weight + a.ceil_div(elsewhere * weight, chunks)
 
 
 def hops(a: Arithmetic, hop: Quantity, microbatches: Quantity, pp: int, chunks: int) -> Quantity:
@@ -48,6 +46,12 @@ def hops(a: Arithmetic, hop: Quantity, microbatches: Quantity, pp: int, chunks: 
     """
     if pp == 1:
         return 0
+    once, growing = hop_weights(pp, chunks)
+    return hop * once + a.mul(microbatches, hop) * growing
+
+
+def hop_weights(pp: int, chunks: int) -> tuple[int, int]:
+    """64ths of a hop on the critical path of a pipeline of several ranks: once, and for each micro-batch."""
     if chunks > 1:
-        return hop * (PARTS * 2 * (pp * chunks - 1))
-    return a.mul(microbatches, hop) * ceil_div(PARTS * 2 * (pp - 1), pp) + hop * (PARTS * 2 * (pp - 2))
+        return PARTS * 2 * (pp * chunks - 1), 0
+    return PARTS * 2 * (pp - 2), ceil_div(PARTS * 2 * (pp - 1), pp)

@@ -79,8 +79,8 @@ def model_parts(p: Problem) -> dict[Part, int]:
     """What the whole model is built of, and so the stages of any pipeline together."""
     model = p.model
     counts = Counter(model.layer_kinds)
-    if model.mtp_layers:
-        counts[model.layer_kinds[-1]] += model.mtp_layers
+    for kind in model.mtp_kinds:
+        counts[kind] += model.mtp_layers
     return _built(sorted(counts.items()), 1, 1 + model.mtp_layers, model.mtp_layers)
 
 
@@ -93,29 +93,35 @@ def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     return total
 
 
-def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: int, weight: int = PARTS) -> Quantity:
+def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, weight: int = PARTS) -> Quantity:
     """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
-    here = stage_parts(stage)
-    parts = ((*_part_times(a, p, x, part), here.get(part, 0), in_all) for part, in_all in model_parts(p).items())
-    return pipelined(parts, chunks, weight)
+    own: Quantity = 0
+    every: Quantity = 0
+    for part, count in stage_parts(stage).items():
+        single, all_of_them = _part_times(a, p, x, part)
+        own, every = own + a.mul(single, count), every + a.mul(all_of_them, count)
+    return pipelined(a, every, whole_model_ns(a, p, x) - own, chunks, weight)
 
 
-def stage_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, pp: int, chunks: int) -> tuple[Quantity, Quantity]:
-    """The step as ``stage`` paces it, in 64ths of a nanosecond, twice, of which the larger counts.
+def stage_step(
+    a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, hops_64: Quantity
+) -> tuple[Quantity, Quantity]:
+    """The step as ``stage`` paces it, in 64ths of a nanosecond, twice, of which the larger counts; ``hops_64`` is what
+    :func:`~constraints.timing.pipeline.hops` says.
 
     Gradients and parameters count as far as they show at least, or as far as they outlast what hides them.
 
     They hide behind the neighbouring compute of a mean chunk; Megatron-FSDP's behind nearly all of the step.
     """
     r = rates_of(p)
-    rest = hops(a, transfer(a, p, x), x.num_microbatches, pp, chunks) + _update_ns(a, p, x, stage) * PARTS
+    rest = hops_64 + _update_ns(a, p, x, stage) * PARTS
     rest = rest + whole(r.fixed_ps * PARTS / PS_PER_NS)
     data, core = _gradients_ns(a, p, x, stage), _core(a, p, x, stage, chunks)
     if sharded(p):
         data = a.ceil_div(a.mul(data, x.num_microbatches) * GATHERED_EVERY_TIME, GATHERED_ONCE)
         left = _core(a, p, x, stage, chunks, round(PARTS * (1 - HIDDEN_BEHIND_CORE)))
         return rest + core + data * share(r.exposed_fsdp), rest + data * PARTS + left
-    hidden = whole_model_ns(a, p, x) * int(PARTS * HIDDEN_BEHIND_CHUNK / (pp * chunks))
+    hidden = a.floor_div(whole_model_ns(a, p, x) * round(PARTS * HIDDEN_BEHIND_CHUNK), a.mul(x.pp, chunks))
     return rest + core + data * share(r.exposed_dp), rest + core + data * PARTS - hidden
 
 
@@ -128,7 +134,7 @@ def _gradients_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quanti
     """Gradients reduced and parameters gathered, once, before any overlap."""
     total: Quantity = 0
     for part, count in _stored(p, stage).items():
-        total = total + _part_gradients(a, p, x, part) * count
+        total = total + a.mul(_part_gradients(a, p, x, part), count)
     return total
 
 
@@ -144,7 +150,7 @@ def _update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     total: Quantity = 0
     if trains_all(p):
         for part, count in _stored(p, stage).items():
-            total = total + (_update(a, p, x, part) * count if part != "tied" else 0)
+            total = total + (a.mul(_update(a, p, x, part), count) if part != "tied" else 0)
     return total
 
 
@@ -189,8 +195,9 @@ def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTi
     found = layout_stages(p, layout)
     if found is None:
         raise ValueError("the layers of this layout are not placed")
+    between = hops(a, transfer(a, p, layout), layout.num_microbatches, layout.pp, layout.chunks_per_rank)
     costs = [
-        (a.maximum(*stage_step(a, p, layout, stage, layout.pp, layout.chunks_per_rank)), stage)
+        (a.maximum(*stage_step(a, p, layout, stage, layout.chunks_per_rank, between)), stage)
         for stage in _different({stage.rank: stage for stage in found}.values())
     ]
     step = a.ceil_div(a.maximum(*(cost for cost, _ in costs)), PARTS)

@@ -1,0 +1,222 @@
+"""The best partition of the layers for given degrees, exactly: a dynamic programme over the ranks of the pipeline.
+
+Ranks are filled one after the other, and all that later ones need to know is how many layers are left. The largest measure
+of a rank is made as small as can be, measure by measure; among what is then left the most even split is taken, and of
+equally even ones the one that Megatron says most simply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from constraints.layout import Layout, PipelineSplit
+from constraints.partition.measures import Ranks
+from constraints.partition.options import Left, Option, options_of, start_of, takes_any_order
+from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
+from constraints.problem import Problem
+from models_catalog.schema import ModelSpec
+
+__all__ = ["Partition", "best_partition"]
+
+MEASURES_OF = {
+    "step-time": ("step-time",),
+    "communication": ("communication", "step-time"),
+    "data-parallel": ("step-time",),
+    "memory": ("memory", "step-time"),
+    "pareto": ("step-time", "memory"),
+}
+"""By objective: what the slowest or fullest rank is judged by, first things first."""
+
+NOTHING = Left(0, 0)
+SPARE = 2
+"""Layers beyond the mean that a rank is first tried with."""
+IDLE_ALLOWED = "pipeline.layer-on-every-rank"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Layers of each chunk, the form that says so, and the largest measures of a rank. ``exact`` is false where only
+    regular splits were compared."""
+
+    assignment: Assignment
+    split: PipelineSplit
+    measures: tuple[int, ...]
+    exact: bool = True
+
+
+def best_partition(
+    problem: Problem,
+    layout: Layout,
+    objective: str | None = None,
+    *,
+    fitting: bool = True,
+    most_held: int | None = None,
+) -> Partition | None:
+    """The best partition for the degrees of ``layout`` (its split is not looked at), or ``None`` if none fits.
+
+    ``objective`` is the problem's own unless given. Without ``fitting`` memory is not asked about; ``most_held`` bounds
+    it beside (100 times bytes, estimated high).
+    """
+    ranks = Ranks(problem, layout, fitting=fitting, most_held=most_held)
+    names = MEASURES_OF[objective or problem.objective]
+    model, pp, vpp = problem.model, layout.pp, layout.chunks_per_rank
+    least = 0 if IDLE_ALLOWED in problem.relaxed or pp > model.num_layers else 1
+    if model.is_hybrid or segment_sizes(model) is not None or pp == 1 or not takes_any_order(model, vpp):
+        return _regular(ranks, names, least)
+    return _Search(ranks, names, least).best()
+
+
+def regular_splits(model: ModelSpec, pp: int, vpp: int) -> Iterator[PipelineSplit]:
+    """The splits that Megatron has a short form for, simplest first."""
+    yield PipelineSplit()
+    if not model.is_hybrid:
+        yield PipelineSplit(account_for_embedding=True, account_for_loss=True)
+        yield PipelineSplit(account_for_loss=True)
+        yield PipelineSplit(account_for_embedding=True)
+    if vpp == 1 and pp > 1 and segment_sizes(model) is None:
+        counts = range(1, model.num_layers)
+        yield from (PipelineSplit(first=first) for first in counts)
+        yield from (PipelineSplit(last=last) for last in counts)
+        for middle in range(1, model.num_layers // max(1, pp - 2) + 1) if pp > 2 else ():
+            ends = model.num_layers - middle * (pp - 2)
+            yield from (PipelineSplit(first=first, last=ends - first) for first in range(1, ends))
+
+
+def _assignments(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[Assignment, PipelineSplit]]:
+    if (segments := segment_sizes(model)) is not None:
+        if len(segments) == pp and vpp == 1:
+            yield from_sizes(model, pp, segments), PipelineSplit()
+        return
+    seen = set()
+    for split in regular_splits(model, pp, vpp):
+        sizes = sizes_of_split(model.num_layers, pp, vpp, split)
+        if sizes is not None and len(sizes) == pp * vpp and min(sizes) >= 0 and sizes not in seen:
+            seen.add(sizes)
+            yield from_sizes(model, pp, sizes), split
+
+
+def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | None:
+    """The best of the splits with a short form."""
+    model, x = ranks.model, ranks.layout
+    best: tuple[tuple[int, ...], Assignment, PipelineSplit] | None = None
+    for assignment, split in _assignments(model, x.pp, x.chunks_per_rank):
+        parts = [(rank, assignment.of_rank(rank)) for rank in range(x.pp)]
+        if any(sum(chunk.layers for chunk in chunks) < least for _, chunks in parts):
+            continue
+        measures = tuple(max(ranks.measure(name, rank, chunks) for rank, chunks in parts) for name in names)
+        key = (*measures, sum(size**2 for size in assignment.sizes))
+        if (best is None or key < best[0]) and all(ranks.fits(rank, chunks) for rank, chunks in parts):
+            best = key, assignment, split
+    if best is None:
+        return None
+    return Partition(best[1], best[2], best[0][:-1], exact=True)
+
+
+class _Search:
+    """Rank after rank; ``limits`` are the measures that are settled, each with the most that a rank may reach."""
+
+    def __init__(self, ranks: Ranks, names: tuple[str, ...], least: int) -> None:
+        self.ranks, self.names, self.least = ranks, names, least
+        self.model, self.pp, self.vpp = ranks.model, ranks.layout.pp, ranks.layout.chunks_per_rank
+        self.most = -(-self.model.num_layers // self.pp) + SPARE
+        self.limits: dict[str, int] = {}
+
+    def best(self) -> Partition | None:
+        if sum(self._room(rank) for rank in range(self.pp)) < self.model.num_layers:
+            return None
+        for name in self.names:
+            found = self._smallest(name)
+            if found is None:
+                return None
+            self.limits[name] = found
+        tables = self._tables(lambda before, rank, option: before + option.unevenness)
+        assignment = self._simplest(tables[-1][NOTHING]) or self._backwards(tables)
+        return Partition(assignment, simplest_split(self.model, assignment), tuple(self.limits.values()))
+
+    @cache
+    def _room(self, rank: int) -> int:
+        """The most layers with which the rank fits: with more it holds more."""
+        start, room = start_of(self.model), 0
+        if rank >= max(1, start.early) and self.vpp == 1:
+            start = start._replace(early=0)
+        while room < self.model.num_layers:
+            options = self._taking(rank, start, room + 1)
+            if not any(self.ranks.fits(rank, option.chunks) for option in options):
+                break
+            room += 1
+            if room >= self.most * 2:
+                return self.model.num_layers
+        return room
+
+    def _smallest(self, name: str) -> int | None:
+        """The smallest value under which all ranks can keep the measure ``name``."""
+        measure = self.ranks.measure
+        while True:
+            tables = self._tables(lambda before, rank, option: max(before, measure(name, rank, option.chunks)))
+            found = tables[-1].get(NOTHING)
+            if self.most >= self.model.num_layers or (found is not None and found < self._beyond(name)):
+                return found
+            self.most = min(self.model.num_layers, 2 * self.most)
+
+    def _beyond(self, name: str) -> int:
+        """The least that a rank with more layers than are tried would count."""
+        start, layers = start_of(self.model), min(self.most + 1, self.model.num_layers)
+        options = ((r, o) for r in range(self.pp) for o in self._taking(r, start, layers))
+        return min(self.ranks.measure(name, rank, option.chunks) for rank, option in options)
+
+    def _taking(self, rank: int, left: Left, layers: int) -> Iterator[Option]:
+        return options_of(self.model, self.pp, self.vpp, rank, left, layers)
+
+    def _tables(self, reckon: Callable[[int, int, Option], int]) -> list[dict[Left, int]]:
+        """For each rank what can be left after it, and the least that ``reckon`` comes to on the way."""
+        tables = [{start_of(self.model): 0}]
+        for rank in range(self.pp):
+            table: dict[Left, int] = {}
+            for left, before in tables[-1].items():
+                for option in self._options(rank, left):
+                    reckoned = reckon(before, rank, option)
+                    if option.left not in table or reckoned < table[option.left]:
+                        table[option.left] = reckoned
+            tables.append(table)
+        return tables
+
+    def _options(self, rank: int, left: Left) -> Iterator[Option]:
+        """What the rank may take so that the others can take the rest."""
+        others = self.pp - 1 - rank
+        low = max(self.least, left.layers - others * self.most)
+        high = min(self.most, self._room(rank), left.layers - others * self.least)
+        for layers in range(low, high + 1):
+            for option in self._taking(rank, left, layers):
+                if self._admits(rank, option.chunks):
+                    yield option
+
+    def _admits(self, rank: int, chunks: tuple[Chunk, ...]) -> bool:
+        within = all(self.ranks.measure(name, rank, chunks) <= most for name, most in self.limits.items())
+        return within and self.ranks.fits(rank, chunks)
+
+    def _simplest(self, unevenness: int) -> Assignment | None:
+        """The split with the shortest form that is as good and as even as any."""
+        for assignment, _ in _assignments(self.model, self.pp, self.vpp):
+            if sum(size**2 for size in assignment.sizes) != unevenness:
+                continue
+            parts = [(rank, assignment.of_rank(rank)) for rank in range(self.pp)]
+            working = all(sum(chunk.layers for chunk in chunks) >= self.least for _, chunks in parts)
+            if working and all(self._admits(rank, chunks) for rank, chunks in parts):
+                return assignment
+        return None
+
+    def _backwards(self, tables: list[dict[Left, int]]) -> Assignment:
+        """The most even split, of which late ranks hold the longer part."""
+        left, sizes = NOTHING, [(0,) * self.vpp] * self.pp
+        for rank in reversed(range(self.pp)):
+            ways = (
+                (option, before)
+                for before, reckoned in tables[rank].items()
+                for option in self._options(rank, before)
+                if option.left == left and reckoned + option.unevenness == tables[rank + 1][left]
+            )
+            option, left = max(ways, key=lambda way: (way[1].layers, way[1].early))
+            sizes[rank] = tuple(chunk.layers for chunk in option.chunks)
+        return from_sizes(self.model, self.pp, tuple(sizes[i % self.pp][i // self.pp] for i in range(self.pp * self.vpp)))

@@ -1,0 +1,281 @@
+"""Where the layers go, as variables: what the ends of the pipeline hold, and the most that a rank between them holds.
+
+Layers are placed together with the degrees, but not rank by rank. The first and the last rank hold what no other does; of
+the ranks between, the one with most layers paces the step, and early ones keep most micro-batches alive. So they are taken
+in parts of neighbours, each with the most layers that one of its ranks holds, kept alive as on the latest of them. Every
+placement is one of these, and none takes less time or memory than is said here. For fixed degrees
+:mod:`constraints.partition` then finds the best placement; where it is worse than promised, :meth:`Placement.refine` looks
+closer at pipelines of that length.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from constraints.partition.kinds import ends_with, fewest_in_windows, runs_of, starts_with
+from constraints.pipeline.schedule import STEADY_GROUPS
+from models_catalog.schema import LayerKind, ModelSpec
+from solver.ranks import BETWEEN, Part, Rank, behind, fine_parts
+
+if TYPE_CHECKING:
+    from solver.model import Model
+
+__all__ = ["Held", "Placement"]
+
+Quantity = Any
+Held = tuple[Any, tuple[Any, ...]]
+"""A stage or rank, and the conditions under which it is there."""
+Counts = dict[LayerKind, Quantity]
+
+
+class Placement:
+    """The variables of a placement in one model, and the ranks that they describe."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.a, self.x = model, model.arithmetic, model.x
+        self.spec: ModelSpec = model.problem.model
+        self.runs = runs_of(self.spec)
+        self.kinds = sorted(set(self.spec.layer_kinds)) if self.runs is None else [self.runs.common]
+        self.refined: set[int] = set()
+        self.ranks: list[Rank] = []
+        self.slowest: Rank | None = None
+        if all(shape.stages for shape, _ in model.shapes):
+            return
+        self.free = model.one_of(lambda shape: not shape.stages)
+        self.begun = self._groups_done(1, "begun")
+        self.steady = self._groups_done(STEADY_GROUPS, "steady")
+        self.first, self.last = self._end("first"), self._end("last")
+        self.early = self._early_on_first()
+        self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
+        self._first_rank()
+        self._last_rank()
+        self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if not shape.stages])
+        self._slowest_between()
+
+    # -- what formulas are put to
+
+    def holding(self) -> Iterator[Held]:
+        """What ranks hold at least."""
+        yield from self._fixed(lambda shape: shape.stages)
+        for rank in self.ranks:
+            yield rank, rank.conditions
+
+    def pacing(self) -> Iterator[Held]:
+        """What the slowest rank may be."""
+        yield from self._fixed(lambda shape: shape.slowest)
+        for rank in self.ranks:
+            if rank.embedding or rank.loss:
+                yield rank, (self.free,)
+        if self.slowest is not None:
+            yield self.slowest, self.slowest.conditions
+
+    def crowd(self) -> tuple[LayerKind, Quantity]:
+        """The most common kind of layer, and ``pp`` times as many as some rank holds of it."""
+        kind, count = Counter(self.spec.layer_kinds).most_common(1)[0]
+        return kind, self.model.by_shape(lambda shape: -(-count // shape.pp) * shape.pp)
+
+    def refine(self, pp: int) -> list[Rank]:
+        """Cut the ranks of pipelines of ``pp`` into more parts; the ranks that are new, none the second time."""
+        known, shapes = len(self.ranks), [(s, lit) for s, lit in self.model.shapes if s.pp == pp and not s.stages]
+        if pp not in self.refined and pp > len(BETWEEN) + 2 and shapes:
+            self._share(fine_parts(pp), shapes)
+        self.refined.add(pp)
+        return self.ranks[known:]
+
+    def _fixed(self, stages_of: Callable[[Any], Iterable[Any]]) -> Iterator[Held]:
+        for shape, literal in self.model.shapes:
+            for stage in stages_of(shape):
+                yield stage, (literal,)
+
+    # -- variables
+
+    def _end(self, name: str) -> Any:
+        """Layers on the first or the last rank."""
+        count = self.a.variable(range(self.spec.num_layers + 1), f"layers[{name}]")
+        self.model.cp.add(count.expression() == 0).only_enforce_if(self.free.negated())
+        if self.model.every_rank_works:
+            self.model.cp.add(count.expression() >= 1).only_enforce_if(self.free)
+        return count
+
+    def _groups_done(self, groups: int, name: str) -> Any:
+        """The condition that a step has so many groups of micro-batches, and virtual stages."""
+        condition = self.model.cp.new_bool_var(name)
+        left = (self.x.num_microbatches - self.model.group * groups).expression()
+        self.model.cp.add(left >= 0).only_enforce_if(condition)
+        self.model.cp.add(left <= -1).only_enforce_if(condition.negated())
+        return condition
+
+    def _early_on_first(self) -> Any:
+        """Layers of the model's first run on the first rank: as many as its first chunk holds."""
+        if self.runs is None or self.runs.prefix == 0:
+            return 0
+        count = self.a.variable(range(self.runs.prefix + 1), "early layers[first]")
+        self.model.cp.add(count.expression() <= self.first.expression())
+        whole = self.a.minimum(self.runs.prefix, self.a.floor_div(self.first, self.x.vpp))
+        self.model.cp.add(count.expression() >= whole.expression())
+        return count
+
+    def _share(self, parts: tuple[Part, ...], shapes: list[tuple[Any, Any]]) -> None:
+        """Let the ranks between the ends of ``shapes`` hold what the ends do not, in ``parts``."""
+        body = self.runs.body if self.runs is not None else self.spec.num_layers
+        ends = self.first - self.early + self.last
+        counts = [(part, self._part(part, shapes)) for part in parts]
+        for shape, literal in shapes:
+            total = ends
+            for part, count in counts:
+                total = total + count * part.size(shape.pp)
+            constraint = total.expression() == body if self.spec.is_hybrid else total.expression() >= body
+            self.model.cp.add(constraint).only_enforce_if(literal)
+
+    def _part(self, part: Part, shapes: list[tuple[Any, Any]]) -> Any:
+        there = [literal for shape, literal in shapes if part.size(shape.pp)]
+        count = self.a.variable(range(self.spec.num_layers + 1), f"layers[{part.name}]")
+        if not there:
+            self.model.cp.add(count.expression() == 0)
+            return count
+        within = self.model.any_of(there, part.name)
+        self.model.cp.add(count.expression() == 0).only_enforce_if(within.negated())
+        self.model.cp.add((self.most - count).expression() >= 0)
+        if self.spec.is_hybrid:  # the form with first and last counts gives all others the same
+            self.model.cp.add((self.most - count).expression() == 0).only_enforce_if(within)
+        self._rank_between(part, count, within)
+        return count
+
+    # -- ranks
+
+    def _first_rank(self) -> None:
+        boundaries, runs = self.x.vpp * 2 - 1, self.runs
+        if runs is None:
+            counts = {kind: self.a.lookup(_starting(kind), self.model.problem, self.first) for kind in self.kinds}
+            lives = {kind: self._live(n, lambda pp: 0, f"first {kind}") for kind, n in counts.items()}
+            self._add(counts, lives, [((), (self.free,))], boundaries=boundaries, embedding=True)
+            return
+        body, live = self.first - self.early, self._live(self.first, lambda pp: 0, "first")
+        counts, lives = {runs.common: body}, {runs.common: live}
+        certain: list[tuple[tuple[LayerKind, ...], tuple[Any, ...]]] = [((), (self.free,))]
+        some = self.model.positive(body, "body[first]")
+        if runs.prefix:
+            fewest, most = self._alive_in_first_chunk()
+            counts = {runs.early: self.early, **counts}
+            later = self.a.maximum(0, live - self.a.mul(self.early, most))
+            lives = {runs.early: self.a.mul(self.early, fewest), runs.common: later}
+            sure = self.model.positive(self.early, "early[first]")
+            certain.append(((runs.early, runs.common), (self.free, some, sure)))
+        elif self.model.every_rank_works:
+            certain = [((runs.common,), (self.free,))]
+        else:
+            certain.append(((runs.common,), (self.free, some)))
+        self._add(counts, lives, certain, boundaries=boundaries, embedding=True)
+
+    def _last_rank(self) -> None:
+        counts = {kind: self._ending(kind) for kind in self.kinds}
+        lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
+        certain = self._certain(self.last, self.free, works=self.model.every_rank_works)
+        for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
+            counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
+            lives[kind] = lives.get(kind, 0) + self.spec.mtp_layers
+        self._add(counts, lives, certain, boundaries=self.x.vpp * 2 - 1, loss=True, mtp=self.spec.mtp_layers)
+
+    def _rank_between(self, part: Part, count: Any, within: Any) -> None:
+        counts = {kind: self._anywhere(kind, count) for kind in self.kinds}
+        lives = {kind: self._live(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
+        self._add(counts, lives, self._certain(count, within), boundaries=self.x.vpp * 2)
+
+    def _slowest_between(self) -> None:
+        layers = tuple((kind, self._anywhere(kind, self.most)) for kind in self.kinds)
+        deep = self.model.at_least("pp", 3)
+        self.slowest = Rank(layers, (), (), (self.free, deep), self.x.vpp * 2)
+
+    def _add(self, counts: Counts, lives: Counts, certain: Iterable[tuple[Any, Any]], **fields: Any) -> None:
+        """The rank once for each set of kinds that it holds under some conditions."""
+        for kinds, conditions in certain:
+            self.ranks.append(Rank(tuple(counts.items()), tuple(lives.items()), kinds, conditions, **fields))
+
+    def _certain(
+        self, count: Any, there: Any, *, works: bool = False
+    ) -> list[tuple[tuple[LayerKind, ...], tuple[Any, ...]]]:
+        """The common kind is on a rank that holds any layer."""
+        if self.runs is None:
+            return [((), (there,))]
+        if works:
+            return [((self.runs.common,), (there,))]
+        return [((), (there,)), ((self.runs.common,), (there, self.model.positive(count, "some layer")))]
+
+    # -- counts
+
+    def _ending(self, kind: LayerKind) -> Any:
+        """Layers of ``kind`` on the last rank."""
+        return self.last if self.runs else self.a.lookup(_finishing(kind), self.model.problem, self.last)
+
+    def _anywhere(self, kind: LayerKind, count: Any) -> Any:
+        """Layers of ``kind`` that ``count`` consecutive layers hold at least."""
+        return count if self.runs else self.a.lookup(_passing(kind), self.model.problem, count)
+
+    def _live(self, count: Any, rank: Callable[[int], int], name: str) -> Any:
+        """Layer activations that a rank with ``count`` layers keeps alive at least.
+
+        Its chunks are as long as each other or one layer longer. Of the first kind all have their part of what is alive. What
+        longer ones add is bounded twice: in an endless run by the mean number of micro-batches alive in the shortest-lived
+        chunks, a life of ``2 (ranks behind) + 1`` forward steps in ``vpp`` steps a micro-batch; and after the first group,
+        when all chunks but the last hold the group.
+        """
+        a, x, model = self.a, self.x, self.model
+        length = a.floor_div(count, x.vpp)
+        longer = count - a.mul(length, x.vpp)
+        if not longer.terms:
+            return a.mul(length, self._chunks_alive(rank))
+        live = a.range(0, max(1, count.high * 2 * x.pp.high), f"live[{name}]")
+        even = a.mul(length, self._chunks_alive(rank))
+        interleaved = model.interleaved
+        model.cp.add((live - even).expression() >= 0)
+        after = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 1)
+        more = a.mul(live - even, x.vpp)
+        model.cp.add((more - a.mul(longer, after)).expression() >= 0).only_enforce_if([self.steady, interleaved])
+        oldest = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 2 * (s.chunks - 1) * model.group_of(s.pp) + 1)
+        every = model.by_shape(lambda s: s.chunks * _warm(model, s, rank))
+        shorter = a.mul(x.vpp - longer, oldest)
+        model.cp.add((more + shorter - every).expression() >= 0).only_enforce_if([self.steady, interleaved])
+        group = model.by_shape(lambda s: model.group_of(s.pp))
+        missing = model.by_shape(lambda s: max(0, model.group_of(s.pp) - 2 * behind(s.pp, rank(s.pp)) - 1))
+        filled = live - a.mul(count, group) + a.mul(length + 1, missing)
+        model.cp.add(filled.expression() >= 0).only_enforce_if([self.begun, interleaved])
+        return live
+
+    def _chunks_alive(self, rank: Callable[[int], int]) -> Any:
+        """Chunk activations alive on a rank at its fullest moment."""
+        most = self.model.by_shape(lambda s: _warm(self.model, s, rank))
+        return self.a.minimum(most, self.a.mul(self.x.num_microbatches, self.x.vpp))
+
+    def _alive_in_first_chunk(self) -> tuple[Any, Any]:
+        """Micro-batches alive in the first chunk of the first rank: the mean of an endless run, rounded down and up."""
+
+        def life(shape: Any) -> int:
+            return 2 * (shape.pp - 1) + 2 * (shape.chunks - 1) * self.model.group_of(shape.pp) + 1
+
+        low = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else min(life(s) // s.chunks, 2 * s.pp))
+        high = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else -(-life(s) // s.chunks))
+        return self.a.minimum(low, self.x.num_microbatches), self.a.minimum(high, self.x.num_microbatches)
+
+
+def _warm(model: Model, shape: Any, rank: Callable[[int], int]) -> int:
+    """Forward steps before the first backward one, and one more."""
+    after = behind(shape.pp, rank(shape.pp))
+    return after + 1 if shape.chunks == 1 else 2 * after + (shape.chunks - 1) * model.group_of(shape.pp) + 1
+
+
+@lru_cache(maxsize=256)
+def _starting(kind: LayerKind) -> Callable[..., int]:
+    return lambda problem, count: starts_with(problem.model, kind, count)
+
+
+@lru_cache(maxsize=256)
+def _finishing(kind: LayerKind) -> Callable[..., int]:
+    return lambda problem, count: ends_with(problem.model, kind, count)
+
+
+@lru_cache(maxsize=256)
+def _passing(kind: LayerKind) -> Callable[..., int]:
+    return lambda problem, count: fewest_in_windows(problem.model, kind, count)

@@ -1,0 +1,92 @@
+"""One rank of a pipeline as the solver sees it: a stage whose counts are expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from models_catalog.schema import LayerKind
+
+__all__ = ["BETWEEN", "Part", "Rank", "behind", "fine_parts"]
+
+Quantity = Any
+FINEST = 8
+"""Parts into which the ranks between the ends are cut where the coarse ones promised too much."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What a :class:`~constraints.pipeline.profile.Stage` is to the formulas, its counts being expressions.
+
+    ``live`` counts layers times micro-batches, interleaved or not. ``kinds`` are the kinds that it holds for certain
+    under ``conditions``.
+    """
+
+    layers: tuple[tuple[LayerKind, Quantity], ...]
+    live: tuple[tuple[LayerKind, Quantity], ...]
+    kinds: tuple[LayerKind, ...]
+    conditions: tuple[Any, ...]
+    boundaries: Quantity
+    embedding: bool = False
+    loss: bool = False
+    mtp: int = 0
+    copies: tuple[Quantity, ...] = (0,)
+    interleaved: bool = True
+    most_copies: None = None
+
+    @property
+    def heads(self) -> int:
+        """Output projections with a loss."""
+        return int(self.loss) + self.mtp
+
+    @property
+    def mtp_live(self) -> int:
+        """MTP layers times micro-batches: the last chunk of a pipeline has one in flight at least."""
+        return self.mtp
+
+    @property
+    def holds_embedding_copy(self) -> bool:
+        """True if it stores a word embedding."""
+        return self.embedding or self.mtp > 0
+
+
+class Part(NamedTuple):
+    """Neighbouring ranks between the ends, ``size(pp)`` of them, none on small pipelines; ``latest(pp)`` is the last of them."""
+
+    name: str
+    size: Callable[[int], int]
+    latest: Callable[[int], int]
+
+
+def _second() -> Part:
+    return Part("second", lambda pp: int(pp > 2), lambda pp: 1)
+
+
+def _half(name: str, part: int) -> Part:
+    """A half of the ranks from the third to the last but one."""
+
+    def end(pp: int, part: int) -> int:
+        return max(0, pp - 3) * part // 2
+
+    return Part(name, lambda pp: end(pp, part) - end(pp, part - 1), lambda pp: 1 + end(pp, part))
+
+
+BETWEEN = (_second(), _half("early", 1), _half("late", 2))
+"""The ranks between the ends of any pipeline, the second by itself."""
+
+
+def fine_parts(pp: int) -> tuple[Part, ...]:
+    """The ranks between the ends of a pipeline of ``pp``, in up to :data:`FINEST` parts."""
+    count = min(FINEST, pp - 2)
+    ends = [(pp - 2) * part // count for part in range(count + 1)] if count > 0 else []
+
+    def part(low: int, high: int) -> Part:
+        return Part(f"to {high}", lambda _: high - low, lambda _: high)
+
+    return tuple(part(low, high) for low, high in zip(ends, ends[1:], strict=False))
+
+
+def behind(pp: int, rank: int) -> int:
+    """Ranks after ``rank``; none where there is no such rank."""
+    return max(0, pp - 1 - rank)
