@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 from statistics import mean, median
@@ -22,6 +22,7 @@ from typing import Any
 import click
 import numpy as np
 
+from benchmarks.rows import csv_files
 from benchmarks.time_rows import Run, read_runs
 from constraints.arithmetic import Remembering
 from constraints.timing import calibration
@@ -70,7 +71,8 @@ class Problemset:
     def __init__(self, runs: Sequence[Run], free: Sequence[Constant], fixed: dict[str, float]) -> None:
         self.free, self.fixed = list(free), fixed
         distinct: dict[Any, int] = {}
-        self.index, self.cases = [], []
+        self.index: list[int] = []
+        self.cases: list[Run] = []
         for run in runs:
             key = (run.key, run.layout, run.problem.stack, run.problem.settings, run.problem.model)
             if key not in distinct:
@@ -92,8 +94,6 @@ class Problemset:
         trial = Calibration(values)
         out = np.empty((len(self.cases), len(points)))
         for i, run in enumerate(self.cases):
-            from dataclasses import replace
-
             out[i] = step_time(replace(run.problem, calibration=trial), run.layout, Trials()).step_ns
         return np.log(out[self.index] / 1e9)
 
@@ -178,8 +178,6 @@ def cross_validated(
 
 def error_of(run: Run, values: dict[str, float]) -> float:
     """Predicted over measured rate, minus 1."""
-    from dataclasses import replace
-
     problem = replace(run.problem, calibration=Calibration(values))
     return run.step_seconds / (step_time(problem, run.layout).step_ns / 1e9 * _routing(run)) - 1
 
@@ -195,9 +193,7 @@ def _p90(errors: Sequence[float]) -> float:
 
 
 @click.command()
-@click.option(
-    "--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of published runs; repeatable."
-)
+@csv_files
 @click.option("--no-folds", is_flag=True, help="Fit only; no cross-validation.")
 @click.option("--regimes", is_flag=True, help="Leave whole regimes out, too.")
 @click.option("--write", is_flag=True, help="Write the constants into the package.")

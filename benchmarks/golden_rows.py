@@ -8,9 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from benchmarks.row_words import only_decoders, precision_of, recompute_words
-from benchmarks.rows import Measured, Row, Skipped, gpu_named, layout_of, number, problem_of, text, truth
+from benchmarks.memory_rows import DEEPEST, Measured
+from benchmarks.row_layouts import layout_of, problem_of, recompute_words
+from benchmarks.row_names import gpu_named, only_decoders, precision_named
+from benchmarks.rows import Row, Skipped, number, real, text, truth
 from constraints.layout import Settings
+from constraints.problem import GIB
+from models_catalog.errors import CatalogError
 from models_catalog.loader import layer_pattern
 from models_catalog.schema import ModelSpec
 
@@ -20,8 +24,8 @@ __all__ = ["measured_golden"]
 def measured_golden(row: Row) -> Measured:
     """The row as a measurement. Raises :class:`~benchmarks.rows.Skipped`."""
     family, case = text(row, "family"), text(row, "case")
-    peak = text(row, "mem_max_allocated_last_bytes")
-    if not peak:
+    peak = real(row, "mem_max_allocated_last_bytes")
+    if peak is None:
         raise Skipped("no measured peak")
     only_decoders(family, case)
     gpus = number(row, "num_gpus")
@@ -88,7 +92,7 @@ def measured_golden(row: Row) -> Measured:
         **_golden_recompute(row),
     }
     layout = layout_of(problem, words)
-    return Measured(f"{family}:{case}", "mlm-golden", problem, layout, layout.pp - 1, float(peak) / 2**30, False)
+    return Measured(f"{family}:{case}", "mlm-golden", problem, layout, layout.pp - 1, peak / GIB, False)
 
 
 def _group(row: Row, gpus: int, tp: int, pp: int, vpp: int | None) -> int | None:
@@ -121,7 +125,7 @@ def _golden_recompute(row: Row) -> dict[str, Any]:
 
 def _golden_precision(row: Row) -> str:
     if text(row, "fp8_format"):
-        return precision_of(text(row, "fp8_recipe") or "tensorwise")
+        return precision_named(text(row, "fp8_recipe") or "tensorwise")
     return "bf16" if truth(row, "bf16") else "fp16" if truth(row, "fp16") else "fp32"
 
 
@@ -147,7 +151,7 @@ def _vocabulary(row: Row) -> int:
 
 def _golden_model(row: Row) -> ModelSpec:
     pattern = (text(row, "hybrid_layer_pattern") or text(row, "hybrid_pattern")) or None
-    layers = number(row, "num_layers")
+    layers = number(row, "num_layers", most=DEEPEST)
     if pattern:
         layers = len(pattern.split("/")[0].replace("|", ""))
     if not layers:
@@ -155,7 +159,6 @@ def _golden_model(row: Row) -> ModelSpec:
     heads, hidden = number(row, "num_attention_heads"), number(row, "hidden_size")
     if not heads or not hidden:
         raise Skipped("architecture unknown")
-    frequency = text(row, "moe_layer_freq")
     model = ModelSpec(
         name=text(row, "case"),
         num_layers=layers,
@@ -193,7 +196,7 @@ def _golden_model(row: Row) -> ModelSpec:
             moe_router_topk=number(row, "moe_router_topk") or 2,
             moe_ffn_hidden_size=number(row, "moe_ffn_hidden_size"),
             moe_shared_expert_intermediate_size=number(row, "moe_shared_expert_intermediate_size"),
-            moe_layer_freq=layer_pattern(frequency, "moe_layer_freq", "golden row") if frequency else 1,
+            moe_layer_freq=_frequency(text(row, "moe_layer_freq")),
         )
     if pattern and "M" in pattern:
         model = replace(
@@ -204,6 +207,13 @@ def _golden_model(row: Row) -> ModelSpec:
             mamba_num_groups=number(row, "mamba_num_groups") or 8,
         )
     return model
+
+
+def _frequency(value: str) -> tuple[int, ...] | int:
+    try:
+        return layer_pattern(value, "moe_layer_freq", "golden row") if value else 1
+    except CatalogError:
+        raise Skipped("unreadable moe_layer_freq") from None
 
 
 def _swiglu_width(hidden: int) -> int:

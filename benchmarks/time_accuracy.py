@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from benchmarks.rows import csv_files
 from benchmarks.time_rows import Run, read_runs
 from constraints.timing.calibration import shipped
 from constraints.timing.regime import regime_of
@@ -180,9 +181,7 @@ def _text(result: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option(
-    "--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of published runs; repeatable."
-)
+@csv_files
 @click.option("--regret", is_flag=True, help="Also solve each row's request: minutes.")
 @click.option("--format", "format_", type=click.Choice(("text", "json")), default="text", show_default=True)
 def main(paths: tuple[str, ...], regret: bool, format_: str) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.memory_accuracy import board, main
-from benchmarks.memory_rows import measured_row
+from benchmarks.memory_accuracy import board, main, measured_row
 from benchmarks.rows import Skipped, read_rows
 
 DATA = Path(__file__).parent.parent / "benchmarks" / "data"
@@ -68,7 +67,7 @@ RUN = {
         ({"model": "bert:bert_tp1"}, "encoder-decoder or BERT"),
         ({"model": "gpt:some_test"}, "only the name of a test, no architecture"),
         ({"num_gpus": ""}, "unknown world size"),
-        ({"gpu": "?"}, "unknown GPU ?"),
+        ({"gpu": "?"}, "GPU ? not in the catalog"),
         ({"seq": ""}, "sequence length unknown"),
         ({"tp": ""}, "degrees unknown"),
         ({"peak_alloc_GiB": ""}, "no measured peak"),

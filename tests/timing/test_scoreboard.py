@@ -78,7 +78,7 @@ def test_rows_are_skipped_by_rule_and_counted(tmp_path: Path) -> None:
         "the source marks it as a regression": 1,
         "model not in the catalog": 1,
         "GPU H800 not in the catalog": 1,
-        "impossible degrees": 1,
+        "degrees do not multiply to the world size": 1,
         "sequence length or batch unknown": 1,
         "GPU count unknown": 1,
     }

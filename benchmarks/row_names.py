@@ -1,0 +1,156 @@
+"""What published rows call loosely - models, GPUs, precisions - as the catalog and the request call it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+from benchmarks.rows import Skipped
+from constraints.precision_names import PRECISIONS
+from models_catalog.errors import CatalogError
+from models_catalog.loader import gpu_names, load_gpu, load_model
+from models_catalog.schema import GpuSpec, ModelSpec
+
+__all__ = ["gpu_named", "model_named", "only_decoders", "precision_named", "shortened"]
+
+WORK = (
+    "sft",
+    "peft",
+    "lora",
+    "full",
+    "finetune",
+    "finetuning",
+    "pretrain",
+    "pretraining",
+    "resume",
+    "perf",
+    "release",
+    "sm",
+)
+WEIGHTS = ("base", "instruct", "chat", "it", "hf", "llm", "text", "bf16", "fp8", "mxfp8", "nvfp4")
+NOT_THE_MODEL = frozenset(WORK + WEIGHTS)
+"""Words after a model's name that say what is done with it, or which of its weights are meant."""
+
+NOT_DECODERS = ("bert", "t5", "biencoder")
+WITH_TOWERS = ("mimo", "multimodal", "llava")
+
+PRECISION_WORDS = (
+    ("fp8_ds", "fp8_ds"),
+    ("fp8_sc", "fp8_sc"),
+    ("fp4", "nvfp4"),
+    ("mx", "fp8_mx"),
+    ("block", "fp8_sc"),
+    ("subchannel", "fp8_sc"),
+    ("delayed", "fp8_ds"),
+    ("hybrid", "fp8_ds"),
+    ("tensor", "fp8_cs"),
+    ("current", "fp8_cs"),
+    ("fp8", "fp8_cs"),
+    ("fp16", "fp16"),
+    ("bf16", "bf16"),
+    ("bfloat16", "bf16"),
+)
+"""Parts of loose names, the first that is met decides. FP8 alone is current scaling: so Megatron Bridge's tables mean it."""
+
+
+def model_named(name: str) -> ModelSpec:
+    """The catalog's entry for a loosely written name; "(first 12 layers, 1 dense)" cuts it. Raises ``Skipped``.
+
+    >>> model_named("Qwen3-8B LoRA").name, model_named("llama3-70b (first 12 layers)").num_layers
+    ('qwen3-8b', 12)
+    """
+    model = _catalog_entry(name.strip())
+    if model is None:
+        raise Skipped("model not in the catalog")
+    cut = re.search(r"first (\d+) layers(?:, (\d+) dense)?", name)
+    return shortened(model, int(cut[1]), int(cut[2]) if cut[2] else None) if cut else model
+
+
+@cache
+def _catalog_entry(name: str) -> ModelSpec | None:
+    for candidate in _candidates(name):
+        try:
+            return load_model(candidate)
+        except CatalogError:
+            continue
+    return None
+
+
+def _candidates(name: str) -> Iterator[str]:
+    """The name, then with less and less behind it that is not the model's."""
+    bare = re.sub(r"\(.*?\)", "", name).strip()
+    yield name
+    yield bare
+    yield bare.partition(" / ")[0]
+    words = re.split(r"([\s_-]+)", bare)
+    while len(words) > 2 and words[-1].lower() in NOT_THE_MODEL:
+        words = words[:-2]
+        yield "".join(words)
+
+
+def shortened(model: ModelSpec, layers: int, dense: int | None = None) -> ModelSpec:
+    """The first ``layers`` layers of a model, without MTP; ``dense`` says how many of them are dense, if not as many."""
+    frequency = model.moe_layer_freq
+    if dense is not None:
+        frequency = (0,) * min(dense, layers) + (1,) * (layers - dense)
+    elif isinstance(frequency, tuple):
+        frequency = frequency[:layers]
+    return replace(model, num_layers=layers, moe_layer_freq=frequency, mtp_num_layers=None)
+
+
+@cache
+def gpu_named(name: str) -> GpuSpec:
+    """The catalog's GPU for names such as ``H100-80GB``, ``NVIDIA A100-SXM4-40GB`` or ``dgxa100_dracooci``.
+
+    >>> [gpu_named(name).name for name in ("A100", "GB200-186GB", "dgx_h100_2nd", "A100-SXM4-40GB")]
+    ['a100-80gb', 'gb200-nvl72', 'h100', 'a100-40gb']
+    """
+    plain = name.strip().lower()
+    for candidate in (plain, *_gpu_candidates(plain)):
+        try:
+            return load_gpu(candidate)
+        except CatalogError:
+            continue
+    raise Skipped(f"GPU {name.strip()[:40] or '(none)'} not in the catalog")
+
+
+def _gpu_candidates(plain: str) -> Iterator[str]:
+    """The chip with its form and memory, then with less and less of them."""
+    chips = {match[0] for known in gpu_names() if (match := re.match(r"[a-z]+\d+[a-z]*", known))}
+    for chip in sorted(chips, key=len, reverse=True):
+        if not re.search(rf"(?<![a-z0-9])(?:dgx|hgx)?{chip}(?![a-z0-9])", plain):
+            continue
+        form = re.search(r"sxm|pcie|nvl", plain.partition(chip)[2])
+        size = re.search(r"(\d+) ?gi?b?\b", plain.partition(chip)[2])
+        forms, sizes = [f"-{form[0]}"] if form else [], [f"-{size[1]}gb"] if size else []
+        yield from (f"{chip}{f}{s}" for f in forms for s in sizes)
+        yield from (f"{chip}{word}" for word in (*forms, *sizes, "", "-80gb"))
+
+
+def precision_named(value: str) -> str:
+    """The precision in our names, from a dtype, an fp8 recipe or a table's word; bf16 where it says nothing.
+
+    >>> [precision_named(value) for value in ("bf16+fp8:mxfp8", "FP8-CS", "NVFP4", "")]
+    ['fp8_mx', 'fp8_cs', 'nvfp4', 'bf16']
+    """
+    plain = value.strip().lower().replace("-", "_")
+    if not plain or plain in PRECISIONS:
+        return plain or "bf16"
+    for word, meant in PRECISION_WORDS:
+        if word in plain:
+            return meant
+    raise Skipped(f"precision {value.strip()[:40]}")
+
+
+def only_decoders(family: str, name: str) -> None:
+    """Raise :class:`~benchmarks.rows.Skipped` for what is no decoder trained by itself."""
+    if family.lower() in NOT_DECODERS:
+        raise Skipped("encoder-decoder or BERT")
+    if family.lower() in WITH_TOWERS or any(f"{word}_" in name.lower() for word in WITH_TOWERS):
+        raise Skipped("a vision tower beside the language model")
+    if "distill" in name.lower():
+        raise Skipped("distillation: a teacher beside the student")
+    if "grpo" in name.lower():
+        raise Skipped("reinforcement learning: an inference engine's cache beside training")
