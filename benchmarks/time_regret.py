@@ -2,7 +2,8 @@
 
 The request keeps what the run fixes: model, GPU and count, sequence length, batch, precision, task, switches and software.
 The published layout is let fit: the memory budget is the usable memory, or what the layout itself is estimated at, where
-that is more. Runs of one distinct layout count once; only pretraining on GPUs newer than the A100.
+that is more. Runs of one distinct layout count once; only pretraining on GPUs newer than the A100. The constants never saw
+the model (:mod:`benchmarks.left_out`): a layout is not judged by what was learnt from its own measurement.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.left_out import calibration_without
 from benchmarks.time_rows import Run
 from constraints.memory.budget import memory_report
 from constraints.timing.step import step_time
@@ -35,9 +37,9 @@ def regrets(runs: Iterable[Run]) -> dict[str, Any]:
     return {
         "layouts": len(cases),
         "undecided": len(newest) - len(cases),
-        "median": round(median(values), 4),
-        "mean": round(mean(values), 4),
-        "p90": round(values[int(0.9 * (len(values) - 1))], 4),
+        "median": round(median(values), 4) if values else None,
+        "mean": round(mean(values), 4) if values else None,
+        "p90": round(values[int(0.9 * (len(values) - 1))], 4) if values else None,
         "above_15_percent": sum(value > LARGE for value in values),
         "worst": sorted(cases, key=lambda case: -case["regret"])[:SHOWN],
     }
@@ -53,6 +55,7 @@ def _case(run: Run) -> dict[str, Any] | None:
     problem = replace(
         run.problem,
         objective="step-time",
+        calibration=calibration_without(run.problem.model.name),
         global_batch_size=run.layout.global_batch_size,
         budget_bytes=max(run.problem.budget_bytes, report.high_bytes),
     )

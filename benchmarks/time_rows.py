@@ -17,7 +17,7 @@ from constraints.layout import Layout, Settings
 from constraints.pipeline.assignment import assignment_of, simplest_split_of_text
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
-from constraints.timing.calibration import NEWEST_STACK, STACKS
+from constraints.timing.calibration import NEWEST_STACK, STACKS, shipped
 from models_catalog.names import spelling
 from models_catalog.schema import ModelSpec
 
@@ -50,6 +50,11 @@ class Run:
     def tokens(self) -> float:
         """Tokens that one GPU's share of a step amounts to."""
         return self.layout.global_batch_size * self.problem.seq_length / self.problem.gpus
+
+    @property
+    def routing(self) -> float:
+        """What a step takes longer by where experts are not loaded evenly: the stated factor of natural routing."""
+        return float(shipped()["natural_routing"]) if self.natural and self.problem.model.is_moe else 1.0
 
     @property
     def group(self) -> tuple[str, str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.time_accuracy import board, spearman
+from benchmarks.time_accuracy import board
 from benchmarks.time_rows import read_runs
+from benchmarks.time_scores import scored, spearman
 
 COLUMNS = (
     "source,section,provenance,model,task,gpu,num_gpus,precision,seq_length,gbs,mbs,tp,pp,cp,vp,ep,etp,fsdp,sp,recompute,"
@@ -107,13 +108,13 @@ def test_rank_correlation_of_a_reversed_order_is_minus_one() -> None:
 
 def test_a_fit_is_drawn_to_what_is_measured_and_to_its_priors(tmp_path: Path) -> None:
     pytest.importorskip("numpy")
-    from benchmarks.fit_time import error_of, fitted
-    from constraints.timing.calibration import constants
+    from benchmarks.fitting import fitted
+    from constraints.timing.calibration import Calibration, constants
 
     slow = [row(tokens_per_sec_per_gpu=rate, gbs=batch) for rate, batch in (("1100", "128"), ("1120", "256"))]
     runs, _ = read_runs([written(tmp_path / "runs.csv", slow)])
-    priors = {constant.name: constant.prior for constant in constants()}
-    fit = fitted(runs)
-    assert all(abs(error_of(run, fit.values)) < abs(error_of(run, priors)) for run in runs)
-    assert fit.values["gemm.hopper.fp8"] < priors["gemm.hopper.fp8"]
-    assert fit.values["gemm.blackwell.bf16"] == pytest.approx(priors["gemm.blackwell.bf16"], rel=1e-3)
+    priors = Calibration({constant.name: constant.prior for constant in constants()})
+    fit = Calibration(fitted(runs).values)
+    assert all(abs(scored(run, fit).error) < abs(scored(run, priors).error) for run in runs)
+    assert fit["gemm.hopper.fp8"] < priors["gemm.hopper.fp8"]
+    assert fit["gemm.blackwell.bf16"] == pytest.approx(priors["gemm.blackwell.bf16"], rel=1e-3)
