@@ -27,6 +27,9 @@ TASKS = ("pretrain", "sft", "lora")
 PERFORMANCE_ITEMS = ("pretrain_performance", "pretrain_weak_scaling")
 """Items of a verification card that measure speed; the others check that training converges, on tiny batches."""
 
+USUAL_DISPATCHER = "flex/hybridep"
+"""Of MoE runs whose kin do not say, either: what Megatron Bridge's performance recipes use on every GPU since Hopper."""
+
 RECIPES = Path(__file__).parents[1] / "tests" / "data" / "recipes.csv"
 
 
@@ -147,7 +150,7 @@ def _problem(row: Row, usual: _Usual, model: ModelSpec, gpus: int, seq: int) -> 
         gpu,
         gpus,
         seq,
-        _settings(row, usual),
+        _settings(row, usual, model),
         nvlink_domain=_domain(gpu.nvlink_domain, gpus),
         precision=precision_named(text(row, "precision")),
         task=task if task in TASKS else "pretrain",
@@ -169,17 +172,17 @@ def _stack(row: Row) -> str:
     return NEWEST_STACK if text(row, "provenance").startswith("repo") else STACKS[0]
 
 
-def _settings(row: Row, usual: _Usual) -> Settings:
+def _settings(row: Row, usual: _Usual, model: ModelSpec) -> Settings:
     graph, dispatcher, note = usual.value(row, "cuda_graph"), usual.value(row, "dispatcher"), text(row, "note").lower()
     implementation, _, modules = graph.partition(":")
-    kind, _, backend = dispatcher.partition("/")
+    kind, _, backend = (dispatcher or USUAL_DISPATCHER).partition("/")
     values: dict[str, Any] = {
-        "moe_token_dispatcher_type": kind or "flex",
-        "moe_flex_dispatcher_backend": backend or None,
         "cuda_graph_impl": implementation or "none",
         "cuda_graph_modules": tuple(word for word in modules.split(";") if word),
         "overlap_moe_expert_parallel_comm": "ep overlap on" in note or _overlaps_experts(text(row, "matched_recipe")),
     }
+    if model.is_moe:
+        values |= {"moe_token_dispatcher_type": kind, "moe_flex_dispatcher_backend": backend or None}
     if implementation not in ("", "none"):
         values |= {"use_te_rng_tracker": True, "check_for_nan_in_loss": False}  # no graph without them
     if "tokendrop" in note:
