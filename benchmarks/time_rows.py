@@ -6,19 +6,17 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from benchmarks.row_layouts import layout_of, problem_of, recompute_words
 from benchmarks.row_names import gpu_named, model_named, precision_named
+from benchmarks.row_switches import Kin, is_natural, settings_of
 from benchmarks.rows import Row, Skipped, number, read_rows, real, text, truth
-from constraints.layout import Layout, Settings
+from constraints.layout import Layout
 from constraints.pipeline.assignment import assignment_of, simplest_split_of_text
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
 from constraints.timing.calibration import NEWEST_STACK, STACKS, shipped
-from models_catalog.names import spelling
 from models_catalog.schema import ModelSpec
 
 __all__ = ["Run", "read_runs"]
@@ -26,11 +24,6 @@ __all__ = ["Run", "read_runs"]
 TASKS = ("pretrain", "sft", "lora")
 PERFORMANCE_ITEMS = ("pretrain_performance", "pretrain_weak_scaling")
 """Items of a verification card that measure speed; the others check that training converges, on tiny batches."""
-
-USUAL_DISPATCHER = "flex/hybridep"
-"""Of MoE runs whose kin do not say, either: what Megatron Bridge's performance recipes use on every GPU since Hopper."""
-
-RECIPES = Path(__file__).parents[1] / "tests" / "data" / "recipes.csv"
 
 
 @dataclass(frozen=True)
@@ -75,40 +68,18 @@ class Run:
 def read_runs(paths: Iterable[str]) -> tuple[list[Run], Counter[str]]:
     """The runs of the files that can be scored, and how many rows were skipped for each reason."""
     rows = [row for path in paths for row in read_rows(path)]
-    usual = _Usual(rows)
+    kin = Kin(rows)
     runs: list[Run] = []
     skipped: Counter[str] = Counter()
     for row in rows:
         try:
-            runs.append(_run(row, usual))
+            runs.append(_run(row, kin))
         except Skipped as skip:
             skipped[skip.reason] += 1
     return runs, skipped
 
 
-class _Usual:
-    """What rows of the same model and GPU, or else of the same model, most often say of a switch that a row leaves open."""
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._counts: dict[tuple[str, ...], Counter[str]] = {}
-        for row in rows:
-            model, gpu = spelling(text(row, "model")), text(row, "gpu").lower()
-            for name in ("cuda_graph", "dispatcher"):
-                if value := text(row, name):
-                    for key in ((name, model, gpu), (name, model)):
-                        self._counts.setdefault(key, Counter())[value] += 1
-
-    def value(self, row: Row, name: str) -> str:
-        if value := text(row, name):
-            return value
-        model, gpu = spelling(text(row, "model")), text(row, "gpu").lower()
-        for key in ((name, model, gpu), (name, model)):
-            if key in self._counts:
-                return self._counts[key].most_common(1)[0][0]
-        return ""
-
-
-def _run(row: Row, usual: _Usual) -> Run:
+def _run(row: Row, kin: Kin) -> Run:
     rate, step = real(row, "tokens_per_sec_per_gpu"), real(row, "step_time_s")
     if rate is None and step is None:
         raise Skipped("no throughput or step time")
@@ -125,12 +96,12 @@ def _run(row: Row, usual: _Usual) -> Run:
     seq, batch, micro = number(row, "seq_length"), number(row, "gbs"), number(row, "mbs")
     if seq is None or batch is None or micro is None:
         raise Skipped("sequence length or batch unknown")
-    problem = _problem(row, usual, model, gpus, seq)
+    problem = _problem(row, kin, model, gpus, seq)
     layout = _layout(row, problem)
     if rate is None:
         rate = batch * seq / (step or 1.0) / gpus
     source = text(row, "source") or text(row, "provenance")
-    return Run(text(row, "model"), source, problem, layout, rate, "natural routing" in note)
+    return Run(text(row, "model"), source, problem, layout, rate, is_natural(row))
 
 
 def _is_functional(row: Row) -> bool:
@@ -143,14 +114,14 @@ def _model(name: str, note: str) -> ModelSpec:
     return replace(model, mtp_num_layers=None) if "w/o MTP" in note else model
 
 
-def _problem(row: Row, usual: _Usual, model: ModelSpec, gpus: int, seq: int) -> Problem:
+def _problem(row: Row, kin: Kin, model: ModelSpec, gpus: int, seq: int) -> Problem:
     gpu, task = gpu_named(text(row, "gpu")), text(row, "task").lower()
     return problem_of(
         model,
         gpu,
         gpus,
         seq,
-        _settings(row, usual, model),
+        settings_of(row, kin, model),
         nvlink_domain=_domain(gpu.nvlink_domain, gpus),
         precision=precision_named(text(row, "precision")),
         task=task if task in TASKS else "pretrain",
@@ -170,38 +141,6 @@ def _stack(row: Row) -> str:
     if found:
         return max((stack for stack in STACKS if stack <= found[1]), default=STACKS[0])
     return NEWEST_STACK if text(row, "provenance").startswith("repo") else STACKS[0]
-
-
-def _settings(row: Row, usual: _Usual, model: ModelSpec) -> Settings:
-    graph, dispatcher, note = usual.value(row, "cuda_graph"), usual.value(row, "dispatcher"), text(row, "note").lower()
-    implementation, _, modules = graph.partition(":")
-    kind, _, backend = (dispatcher or USUAL_DISPATCHER).partition("/")
-    values: dict[str, Any] = {
-        "cuda_graph_impl": implementation or "none",
-        "cuda_graph_modules": tuple(word for word in modules.split(";") if word),
-        "overlap_moe_expert_parallel_comm": "ep overlap on" in note or _overlaps_experts(text(row, "matched_recipe")),
-    }
-    if model.is_moe:
-        values |= {"moe_token_dispatcher_type": kind, "moe_flex_dispatcher_backend": backend or None}
-    if implementation not in ("", "none"):
-        values |= {"use_te_rng_tracker": True, "check_for_nan_in_loss": False}  # no graph without them
-    if "tokendrop" in note:
-        values |= {"moe_expert_capacity_factor": 1.0, "moe_pad_expert_input_to_capacity": True}
-    if text(row, "fsdp") == "1":
-        values |= {"use_megatron_fsdp": True, "data_parallel_sharding_strategy": "optim_grads_params"}
-    return Settings(**values)
-
-
-@cache
-def _overlapping() -> frozenset[str]:
-    """Shipped recipes that overlap expert-parallel communication: no column of the tables says so."""
-    return frozenset(
-        row["recipe"] for row in read_rows(str(RECIPES)) if row["ovl_overlap_moe_expert_parallel_comm"] == "True"
-    )
-
-
-def _overlaps_experts(recipes: str) -> bool:
-    return any(name in _overlapping() for name in re.split(r"[;|, ]+", recipes) if name)
 
 
 def _layout(row: Row, problem: Problem) -> Layout:
