@@ -115,7 +115,7 @@ def stage_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, pp: int, chu
         data = a.ceil_div(a.mul(data, x.num_microbatches) * GATHERED_EVERY_TIME, GATHERED_ONCE)
         left = _core(a, p, x, stage, chunks, round(PARTS * (1 - HIDDEN_BEHIND_CORE)))
         return rest + core + data * share(r.exposed_fsdp), rest + data * PARTS + left
-    hidden = whole_model_ns(a, p, x) * int(PARTS * HIDDEN_BEHIND_CHUNK / (pp * chunks))
+    hidden = whole_model_ns(a, p, x) * int(PARTS * HIDDEN_BEHIND_CHUNK * (pp * (chunks - 1) + 1) / (pp * chunks))
     return rest + core + data * share(r.exposed_dp), rest + core + data * PARTS - hidden
 
 
