@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from benchmarks.row_layouts import layout_of, problem_of, recompute_words
-from benchmarks.row_names import gpu_named, model_named, only_decoders, precision_named, shortened
+from benchmarks.row_names import DEEPEST, gpu_named, model_named, only_decoders, precision_named, shortened
 from benchmarks.rows import Row, Skipped, number, real, text, truth
 from constraints.layout import Layout, Settings
 from constraints.problem import Problem
@@ -51,8 +51,6 @@ SOURCES: dict[str, dict[str, Any]] = {
     "bridge-gptoss-120b": {"grad_reduce_in_fp32": False},
 }
 """What a source says once for all its rows."""
-DEEPEST = 4096
-"""Layers above this are a mistake."""
 
 
 def measured_run(row: Row) -> Measured:

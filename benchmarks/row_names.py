@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 from benchmarks.rows import Skipped
 from constraints.precision_names import PRECISIONS
@@ -13,7 +14,7 @@ from models_catalog.errors import CatalogError
 from models_catalog.loader import gpu_names, load_gpu, load_model
 from models_catalog.schema import GpuSpec, ModelSpec
 
-__all__ = ["gpu_named", "model_named", "only_decoders", "precision_named", "shortened"]
+__all__ = ["DEEPEST", "gpu_named", "model_named", "only_decoders", "precision_named", "shortened"]
 
 WORK = (
     "sft",
@@ -35,6 +36,11 @@ NOT_THE_MODEL = frozenset(WORK + WEIGHTS)
 
 NOT_DECODERS = ("bert", "t5", "biencoder")
 WITH_TOWERS = ("mimo", "multimodal", "llava")
+
+BY_LAYER = ("moe_layer_freq", "window_attn_skip_freq", "linear_attention_freq", "csa_compress_ratios")
+"""Fields that may say something of each layer."""
+DEEPEST = 4096
+"""Layers above this are a mistake."""
 
 PRECISION_WORDS = (
     ("fp8_ds", "fp8_ds"),
@@ -64,7 +70,7 @@ def model_named(name: str) -> ModelSpec:
     model = _catalog_entry(name.strip())
     if model is None:
         raise Skipped("model not in the catalog")
-    cut = re.search(r"first (\d+) layers(?:, (\d+) dense)?", name)
+    cut = re.search(r"first ([1-9]\d{0,3}) layers(?:, (\d{1,4}) dense)?", name)
     return shortened(model, int(cut[1]), int(cut[2]) if cut[2] else None) if cut else model
 
 
@@ -92,12 +98,17 @@ def _candidates(name: str) -> Iterator[str]:
 
 def shortened(model: ModelSpec, layers: int, dense: int | None = None) -> ModelSpec:
     """The first ``layers`` layers of a model, without MTP; ``dense`` says how many of them are dense, if not as many."""
-    frequency = model.moe_layer_freq
+    cut: dict[str, Any] = {
+        name: value[:layers] for name in BY_LAYER if isinstance(value := getattr(model, name), tuple)
+    }
     if dense is not None:
-        frequency = (0,) * min(dense, layers) + (1,) * (layers - dense)
-    elif isinstance(frequency, tuple):
-        frequency = frequency[:layers]
-    return replace(model, num_layers=layers, moe_layer_freq=frequency, mtp_num_layers=None)
+        cut["moe_layer_freq"] = (0,) * min(dense, layers) + (1,) * (layers - dense)
+    if model.hybrid_override_pattern is not None:
+        main = model.hybrid_override_pattern.split("/")[0].replace("|", "")
+        if layers > len(main):
+            raise Skipped("more layers than the hybrid pattern has")
+        cut["hybrid_override_pattern"] = main[:layers]
+    return replace(model, num_layers=layers, mtp_num_layers=None, **cut)
 
 
 @cache
