@@ -11,7 +11,8 @@ from typing import Any
 from benchmarks.rows import Skipped
 from constraints.precision_names import PRECISIONS
 from models_catalog.errors import CatalogError
-from models_catalog.loader import gpu_names, load_gpu, load_model
+from models_catalog.loader import gpu_names, load_gpu, load_model, model_names
+from models_catalog.names import spelling
 from models_catalog.schema import GpuSpec, ModelSpec
 
 __all__ = ["DEEPEST", "gpu_named", "model_named", "only_decoders", "precision_named", "shortened"]
@@ -76,24 +77,44 @@ def model_named(name: str) -> ModelSpec:
 
 @cache
 def _catalog_entry(name: str) -> ModelSpec | None:
-    for candidate in _candidates(name):
-        try:
-            return load_model(candidate)
-        except CatalogError:
-            continue
+    wanted = _candidates(name)
+    for candidates in (wanted, [re.sub(r"[\s_-]vl(?=[\s_-]|$)", "", word, flags=re.IGNORECASE) for word in wanted]):
+        for candidate in (*candidates, *filter(None, map(_completed, candidates))):
+            try:
+                return load_model(candidate)
+            except CatalogError:
+                continue
     return None
 
 
-def _candidates(name: str) -> Iterator[str]:
-    """The name, then with less and less behind it that is not the model's."""
+def _candidates(name: str) -> list[str]:
+    """The name, then with less and less beside it that is not the model's, each also with points where recipes have none."""
     bare = re.sub(r"\(.*?\)", "", name).strip()
-    yield name
-    yield bare
-    yield bare.partition(" / ")[0]
-    words = re.split(r"([\s_-]+)", bare)
-    while len(words) > 2 and words[-1].lower() in NOT_THE_MODEL:
+    words = re.split(r"([\s_-]+)", bare.partition(" / ")[0])
+    kept = [name, bare, "".join(words)]
+    while len(words) > 2 and _is_beside(words[-1].lower()):
         words = words[:-2]
-        yield "".join(words)
+        kept.append("".join(words))
+    return [spelled for candidate in kept for spelled in (candidate, _pointed(candidate))]
+
+
+def _is_beside(word: str) -> bool:
+    """What is done with the model, which of its weights, on how many ranks: none of it names an architecture."""
+    return word in NOT_THE_MODEL or re.fullmatch(r"(?:[tpce]p|etp|emp|vpp|[gbh]+\d00)\d?.*", word) is not None
+
+
+def _pointed(name: str) -> str:
+    """``llama31_405b`` and ``qwen3_1p7b``, as recipes are called, with the points that file names leave out."""
+    return re.sub(
+        r"(?<=\d)p(?=\d)", ".", re.sub(r"(?<=[a-z])(\d)(\d)(?=[\s_-]|$)", r"\1.\2", name, flags=re.IGNORECASE)
+    )
+
+
+def _completed(name: str) -> str | None:
+    """The one entry whose name goes on after ``name``, which says a size: ``Qwen3-VL-235B`` is ``qwen3-vl-235b-a22b``."""
+    start = spelling(name)
+    found = [known for known in model_names() if spelling(known).startswith(start)]
+    return found[0] if len(found) == 1 and re.search(r"\d[bt]$", start) else None
 
 
 def shortened(model: ModelSpec, layers: int, dense: int | None = None) -> ModelSpec:
