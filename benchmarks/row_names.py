@@ -89,9 +89,10 @@ def _catalog_entry(name: str) -> ModelSpec | None:
 
 def _candidates(name: str) -> list[str]:
     """The name, then with less and less beside it that is not the model's, each also with points where recipes have none."""
-    bare = re.sub(r"\(.*?\)", "", name).strip()
-    words = re.split(r"([\s_-]+)", bare.partition(" / ")[0])
-    kept = [name, bare, "".join(words)]
+    first = name.partition(" / ")[0]
+    bare = re.sub(r"\(.*?\)", "", first).strip()
+    words = re.split(r"([\s_-]+)", bare)
+    kept = [first, bare]
     while len(words) > 2 and _is_beside(words[-1].lower()):
         words = words[:-2]
         kept.append("".join(words))

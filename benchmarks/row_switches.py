@@ -43,11 +43,13 @@ class Kin:
                     for kin in _kin(row, name):
                         self._counts.setdefault((name, *kin), Counter())[value] += 1
 
-    def value(self, row: Row, name: str) -> str:
-        """The row's own word for ``name``, or its kin's, empty where nobody says."""
+    def value(self, row: Row, name: str, model: str) -> str:
+        """The row's own word for ``name``, or its kin's, empty where nobody says. ``model`` is the catalog's name."""
         if value := _own(row, name):
             return value
-        for counts, kind in ((self._counts, _kin(row, name)), (_recipe_counts(), _recipe_kin(row))):
+        gpu, precision = text(row, "gpu").lower(), text(row, "precision")
+        recipes = ((model, gpu, precision), (model, gpu), (model,))
+        for counts, kind in ((self._counts, _kin(row, name)), (_recipe_counts(), recipes)):
             for kin in kind:
                 if (name, *kin) in counts:
                     return counts[(name, *kin)].most_common(1)[0][0]
@@ -57,14 +59,14 @@ class Kin:
 def settings_of(row: Row, kin: Kin, model: ModelSpec) -> Settings:
     """The switches of the run; a dense model has no dispatcher."""
     note = text(row, "note").lower()
-    implementation, _, modules = kin.value(row, "cuda_graph").partition(":")
+    implementation, _, modules = kin.value(row, "cuda_graph", model.name).partition(":")
     values: dict[str, Any] = {
         "cuda_graph_impl": implementation or "none",
         "cuda_graph_modules": tuple(word for word in modules.split(";") if word),
         "overlap_moe_expert_parallel_comm": "ep overlap on" in note or _recipe(row).get("ep_overlap") == "True",
     }
     if model.is_moe:
-        dispatcher, _, backend = (kin.value(row, "dispatcher") or USUAL_DISPATCHER).partition("/")
+        dispatcher, _, backend = (kin.value(row, "dispatcher", model.name) or USUAL_DISPATCHER).partition("/")
         values |= {"moe_token_dispatcher_type": dispatcher, "moe_flex_dispatcher_backend": backend or None}
     if implementation not in ("", "none"):
         values |= {"use_te_rng_tracker": True, "check_for_nan_in_loss": False}  # no graph without them
@@ -92,7 +94,9 @@ def _kin(row: Row, name: str) -> Iterator[tuple[str, ...]]:
     model = spelling(text(row, "model"))
     if name == "dispatcher":
         yield model, "release", text(row, "section")
-    yield model, "gpu", text(row, "gpu").lower()
+    gpu = text(row, "gpu").lower()
+    yield model, "gpu", gpu, text(row, "precision")
+    yield model, "gpu", gpu
     yield (model,)
 
 
@@ -128,11 +132,7 @@ def _recipe_counts() -> dict[tuple[str, ...], Counter[str]]:
         model = resolve("model", recipe["hf_id"]) or ""
         for name in SWITCHES:
             if recipe["kind"] == "perf" and recipe[name]:
-                for kin in ((model, recipe["gpu"].lower()), (model,)):
+                gpu = recipe["gpu"].lower()
+                for kin in ((model, gpu, recipe["precision"]), (model, gpu), (model,)):
                     counts.setdefault((name, *kin), Counter())[recipe[name]] += 1
     return counts
-
-
-def _recipe_kin(row: Row) -> tuple[tuple[str, ...], ...]:
-    model = resolve("model", text(row, "model")) or "?"
-    return (model, text(row, "gpu").lower()), (model,)

@@ -9,45 +9,11 @@ import pytest
 from benchmarks.time_accuracy import board
 from benchmarks.time_rows import read_runs
 from benchmarks.time_scores import scored, spearman
-
-COLUMNS = (
-    "source,section,provenance,model,task,gpu,num_gpus,precision,seq_length,gbs,mbs,tp,pp,cp,vp,ep,etp,fsdp,sp,recompute,"
-    "cuda_graph,dispatcher,pp_layout,tokens_per_sec_per_gpu,step_time_s,outcome,matched_recipe,dp_ok,note"
-)
-
-
-def row(**changes: str) -> dict[str, str]:
-    values = {
-        "source": "docs",
-        "section": "26.04 NeMo Container",
-        "provenance": "repo table",
-        "model": "LLAMA3_70B",
-        "task": "pretrain",
-        "gpu": "H100",
-        "num_gpus": "64",
-        "precision": "fp8_cs",
-        "seq_length": "8192",
-        "gbs": "128",
-        "mbs": "1",
-        "tp": "4",
-        "pp": "4",
-        "cp": "1",
-        "vp": "5",
-        "ep": "1",
-        "tokens_per_sec_per_gpu": "1600",
-    }
-    return values | changes
-
-
-def written(path: Path, rows: list[dict[str, str]]) -> str:
-    names = COLUMNS.split(",")
-    lines = [",".join(names)] + [",".join(r.get(name, "") for name in names) for r in rows]
-    path.write_text("\n".join(lines) + "\n")
-    return str(path)
+from tests.benchmarks.files import MIXTURE, timed, written
 
 
 def test_a_row_becomes_the_layout_that_it_says(tmp_path: Path) -> None:
-    (run,), skipped = read_runs([written(tmp_path / "runs.csv", [row(recompute="full:uniform/1")])])
+    (run,), skipped = read_runs([written(tmp_path / "runs.csv", [timed(recompute="full:uniform/1")])])
     x = run.layout
     assert (x.tp, x.pp, x.vpp, x.dp, x.num_microbatches) == (4, 4, 5, 4, 32)
     assert x.sequence_parallel and x.recompute.is_full
@@ -58,17 +24,17 @@ def test_a_row_becomes_the_layout_that_it_says(tmp_path: Path) -> None:
 
 def test_rows_are_skipped_by_rule_and_counted(tmp_path: Path) -> None:
     rows = [
-        row(),
-        row(tokens_per_sec_per_gpu=""),
-        row(provenance="repo card", section="pretrain/H100"),
-        row(provenance="repo card", section="pretrain_performance/H100"),
-        row(note="footnote:attention regression"),
-        row(model="No Such Model 9B"),
-        row(gpu="H800"),
-        row(tp="3"),
-        row(gbs=""),
-        row(num_gpus=""),
-        row(tokens_per_sec_per_gpu="", step_time_s="10"),
+        timed(),
+        timed(tokens_per_sec_per_gpu=""),
+        timed(provenance="repo card", section="pretrain/H100"),
+        timed(provenance="repo card", section="pretrain_performance/H100"),
+        timed(note="footnote:attention regression"),
+        timed(model="No Such Model 9B"),
+        timed(gpu="H800"),
+        timed(tp="3"),
+        timed(gbs=""),
+        timed(num_gpus=""),
+        timed(tokens_per_sec_per_gpu="", step_time_s="10"),
     ]
     result = board([written(tmp_path / "runs.csv", rows)])
     assert result["total"]["rows_scored"] == 3
@@ -86,17 +52,16 @@ def test_rows_are_skipped_by_rule_and_counted(tmp_path: Path) -> None:
 
 
 def test_errors_are_fractions_of_the_measured_rate(tmp_path: Path) -> None:
-    found = board([written(tmp_path / "runs.csv", [row()])])
-    twice = board([written(tmp_path / "runs.csv", [row(tokens_per_sec_per_gpu="3200")])])
+    found = board([written(tmp_path / "runs.csv", [timed()])])
+    twice = board([written(tmp_path / "runs.csv", [timed(tokens_per_sec_per_gpu="3200")])])
     error = found["total"]["bias"]
     assert twice["total"]["bias"] == pytest.approx((1 + error) / 2 - 1, abs=1e-3)
     assert found["total"]["mean_absolute_error"] == pytest.approx(abs(error))
 
 
 def test_switches_that_a_row_leaves_open_are_those_of_its_kin(tmp_path: Path) -> None:
-    moe = {"model": "Qwen3_30B_a3B", "tp": "1", "pp": "1", "vp": "", "ep": "8", "num_gpus": "8", "gpu": "B200"}
-    known = row(**moe, dispatcher="alltoall", cuda_graph="none", seq_length="4096")
-    open_ = row(**moe, seq_length="4096", gbs="256")
+    known = timed(**MIXTURE, dispatcher="alltoall", cuda_graph="none")
+    open_ = timed(**MIXTURE, gbs="256")
     runs, _ = read_runs([written(tmp_path / "runs.csv", [known, open_])])
     assert [run.problem.settings.moe_token_dispatcher_type for run in runs] == ["alltoall", "alltoall"]
 
@@ -111,7 +76,7 @@ def test_a_fit_is_drawn_to_what_is_measured_and_to_its_priors(tmp_path: Path) ->
     from benchmarks.fitting import fitted
     from constraints.timing.calibration import Calibration, constants
 
-    slow = [row(tokens_per_sec_per_gpu=rate, gbs=batch) for rate, batch in (("1100", "128"), ("1120", "256"))]
+    slow = [timed(tokens_per_sec_per_gpu=rate, gbs=batch) for rate, batch in (("1100", "128"), ("1120", "256"))]
     runs, _ = read_runs([written(tmp_path / "runs.csv", slow)])
     priors = Calibration({constant.name: constant.prior for constant in constants()})
     fit = Calibration(fitted(runs).values)
