@@ -131,7 +131,7 @@ def _recipe_counts() -> dict[tuple[str, ...], Counter[str]]:
     for recipe in _recipes().values():
         model = resolve("model", recipe["hf_id"]) or ""
         for name in SWITCHES:
-            if recipe["kind"] == "perf" and recipe[name]:
+            if recipe["kind"] == "perf" and recipe[name] and "_dev_" not in recipe["recipe"]:
                 gpu = recipe["gpu"].lower()
                 for kin in ((model, gpu, recipe["precision"]), (model, gpu), (model,)):
                     counts.setdefault((name, *kin), Counter())[recipe[name]] += 1

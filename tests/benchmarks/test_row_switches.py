@@ -30,13 +30,15 @@ def test_a_release_changes_the_dispatcher_of_every_gpu(tmp_path: Path) -> None:
     assert runs(tmp_path, old, *new, open_)[-1].problem.settings.moe_token_dispatcher_type == "alltoall"
 
 
-def test_without_kin_the_recipes_of_model_and_gpu_say_it(tmp_path: Path) -> None:
-    (oss,) = runs(tmp_path, timed(**MIXTURE | {"model": "gpt-oss-120b", "gpu": "H100"}))
-    assert oss.problem.settings.moe_token_dispatcher_type == "alltoall"
-    qwen = {**MIXTURE, "gpu": "GB200"}
-    graphs = [runs(tmp_path, timed(**qwen, precision=name))[0].problem.settings for name in ("fp8_mx", "fp8_cs")]
-    assert [switches.cuda_graph_impl for switches in graphs] == ["full_iteration", "transformer_engine"]
-    assert {switches.moe_flex_dispatcher_backend for switches in graphs} == {"hybridep"}
+@pytest.mark.parametrize(
+    ("precision", "dispatcher", "graphs"), [("fp8_mx", "flex", "full_iteration"), ("bf16", "alltoall", "none")]
+)
+def test_without_kin_the_recipes_of_model_gpu_and_precision_say_it(
+    tmp_path: Path, precision: str, dispatcher: str, graphs: str
+) -> None:
+    row = timed(**MIXTURE | {"model": "gpt-oss-120b", "gpu": "GB200"}, precision=precision)
+    switches = runs(tmp_path, row)[0].problem.settings
+    assert (switches.moe_token_dispatcher_type, switches.cuda_graph_impl) == (dispatcher, graphs)
 
 
 def test_a_dense_model_has_no_dispatcher(tmp_path: Path) -> None:
