@@ -13,9 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import Row, read_rows, text
+from benchmarks.row_names import model_named
+from benchmarks.rows import Row, Skipped, read_rows, text
 from constraints.layout import Settings
-from models_catalog.names import resolve, spelling
+from models_catalog.names import spelling
 from models_catalog.schema import ModelSpec
 
 __all__ = ["Kin", "is_natural", "settings_of"]
@@ -125,11 +126,19 @@ def _recipes() -> dict[str, Row]:
     return {row["recipe"]: row for row in read_rows(str(RECIPES))}
 
 
+def _model_of(recipe: Row) -> str:
+    """The catalog's name of the model, by the recipe's Hugging Face id, or by its own name where it has none."""
+    try:
+        return model_named(recipe["hf_id"] or recipe["recipe"].partition("_pretrain")[0]).name
+    except Skipped:
+        return ""
+
+
 @cache
 def _recipe_counts() -> dict[tuple[str, ...], Counter[str]]:
     counts: dict[tuple[str, ...], Counter[str]] = {}
     for recipe in _recipes().values():
-        model = resolve("model", recipe["hf_id"]) or ""
+        model = _model_of(recipe)
         for name in SWITCHES:
             if recipe["kind"] == "perf" and recipe[name] and "_dev_" not in recipe["recipe"]:
                 gpu = recipe["gpu"].lower()
