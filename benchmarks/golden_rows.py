@@ -5,14 +5,17 @@ What a column leaves open has Megatron-LM's own default (``megatron/training/arg
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from benchmarks.row_words import only_decoders, precision_of, recompute_words
-from benchmarks.rows import Measured, Row, Skipped, gpu_named, layout_of, number, problem_of, text, truth
+from benchmarks.memory_rows import Measured
+from benchmarks.row_layouts import layout_of, problem_of, recompute_words
+from benchmarks.row_names import DEEPEST, gpu_named, only_decoders, precision_named
+from benchmarks.rows import Row, Skipped, number, real, text, truth
 from constraints.layout import Settings
-from models_catalog.loader import layer_pattern
+from constraints.problem import GIB
+from models_catalog.errors import InvalidEntry
 from models_catalog.schema import ModelSpec
+from models_catalog.validation import model_from_mapping
 
 __all__ = ["measured_golden"]
 
@@ -20,8 +23,8 @@ __all__ = ["measured_golden"]
 def measured_golden(row: Row) -> Measured:
     """The row as a measurement. Raises :class:`~benchmarks.rows.Skipped`."""
     family, case = text(row, "family"), text(row, "case")
-    peak = text(row, "mem_max_allocated_last_bytes")
-    if not peak:
+    peak = real(row, "mem_max_allocated_last_bytes")
+    if peak is None:
         raise Skipped("no measured peak")
     only_decoders(family, case)
     gpus = number(row, "num_gpus")
@@ -88,7 +91,7 @@ def measured_golden(row: Row) -> Measured:
         **_golden_recompute(row),
     }
     layout = layout_of(problem, words)
-    return Measured(f"{family}:{case}", "mlm-golden", problem, layout, layout.pp - 1, float(peak) / 2**30, False)
+    return Measured(f"{family}:{case}", "mlm-golden", problem, layout, layout.pp - 1, peak / GIB, False)
 
 
 def _group(row: Row, gpus: int, tp: int, pp: int, vpp: int | None) -> int | None:
@@ -121,7 +124,7 @@ def _golden_recompute(row: Row) -> dict[str, Any]:
 
 def _golden_precision(row: Row) -> str:
     if text(row, "fp8_format"):
-        return precision_of(text(row, "fp8_recipe") or "tensorwise")
+        return precision_named(text(row, "fp8_recipe") or "tensorwise")
     return "bf16" if truth(row, "bf16") else "fp16" if truth(row, "fp16") else "fp32"
 
 
@@ -146,64 +149,72 @@ def _vocabulary(row: Row) -> int:
 
 
 def _golden_model(row: Row) -> ModelSpec:
+    """The architecture that the arguments give. Raises :class:`~benchmarks.rows.Skipped` where they make no model."""
     pattern = (text(row, "hybrid_layer_pattern") or text(row, "hybrid_pattern")) or None
-    layers = number(row, "num_layers")
-    if pattern:
-        layers = len(pattern.split("/")[0].replace("|", ""))
-    if not layers:
+    layers = None if pattern else number(row, "num_layers", most=DEEPEST)
+    if not layers and not pattern:
         raise Skipped("number of layers unknown")
     heads, hidden = number(row, "num_attention_heads"), number(row, "hidden_size")
     if not heads or not hidden:
         raise Skipped("architecture unknown")
-    frequency = text(row, "moe_layer_freq")
-    model = ModelSpec(
-        name=text(row, "case"),
-        num_layers=layers,
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        vocab_size=_vocabulary(row),
-        ffn_hidden_size=number(row, "ffn_hidden_size")
+    fields: dict[str, Any] = {
+        "name": text(row, "case"),
+        "num_layers": layers,
+        "hidden_size": hidden,
+        "num_attention_heads": heads,
+        "vocab_size": _vocabulary(row),
+        "ffn_hidden_size": number(row, "ffn_hidden_size")
         or (_swiglu_width(hidden) if truth(row, "swiglu") else 4 * hidden),
-        num_query_groups=number(row, "num_query_groups") if truth(row, "gqa") else None,
-        kv_channels=number(row, "kv_channels"),
-        make_vocab_size_divisible_by=number(row, "vocab_div") or 128,
-        max_position_embeddings=number(row, "max_position_embeddings"),
-        position_embedding_type=text(row, "pos_emb") or "learned_absolute",
-        share_embeddings_and_output_weights=not truth(row, "untied"),
-        gated_linear_unit=truth(row, "swiglu"),
-        normalization="LayerNorm" if not truth(row, "mla") and not truth(row, "squared_relu") else "RMSNorm",
-        add_bias_linear=not truth(row, "disable_bias"),
-        mtp_num_layers=number(row, "mtp_num_layers"),
-        hybrid_override_pattern=pattern,
-    )
-    if truth(row, "mla"):
-        model = replace(
-            model,
-            multi_latent_attention=True,
-            q_lora_rank=number(row, "q_lora_rank"),
-            kv_lora_rank=number(row, "kv_lora_rank"),
-            qk_head_dim=number(row, "qk_head_dim"),
-            qk_pos_emb_head_dim=number(row, "qk_rope_head_dim"),
-            v_head_dim=number(row, "v_head_dim"),
-        )
-    if experts := number(row, "num_moe_experts"):
-        model = replace(
-            model,
-            num_moe_experts=experts,
-            moe_router_topk=number(row, "moe_router_topk") or 2,
-            moe_ffn_hidden_size=number(row, "moe_ffn_hidden_size"),
-            moe_shared_expert_intermediate_size=number(row, "moe_shared_expert_intermediate_size"),
-            moe_layer_freq=layer_pattern(frequency, "moe_layer_freq", "golden row") if frequency else 1,
-        )
-    if pattern and "M" in pattern:
-        model = replace(
-            model,
-            mamba_num_heads=number(row, "mamba_num_heads") or 2 * hidden // 64,
-            mamba_head_dim=number(row, "mamba_head_dim") or 64,
-            mamba_state_dim=number(row, "mamba_state_dim") or 128,
-            mamba_num_groups=number(row, "mamba_num_groups") or 8,
-        )
-    return model
+        "num_query_groups": number(row, "num_query_groups") if truth(row, "gqa") else None,
+        "kv_channels": number(row, "kv_channels"),
+        "make_vocab_size_divisible_by": number(row, "vocab_div") or 128,
+        "max_position_embeddings": number(row, "max_position_embeddings"),
+        "position_embedding_type": text(row, "pos_emb") or "learned_absolute",
+        "share_embeddings_and_output_weights": not truth(row, "untied"),
+        "gated_linear_unit": truth(row, "swiglu"),
+        "normalization": "LayerNorm" if not truth(row, "mla") and not truth(row, "squared_relu") else "RMSNorm",
+        "add_bias_linear": not truth(row, "disable_bias"),
+        "mtp_num_layers": number(row, "mtp_num_layers"),
+        "hybrid_override_pattern": pattern,
+        **_latent_attention(row),
+        **_experts(row),
+        **_state_space(row, pattern or "", hidden),
+    }
+    try:
+        return model_from_mapping(fields, "row")[0]
+    except InvalidEntry as error:
+        raise Skipped(f"unusable {error.field or 'architecture'}") from None
+
+
+def _latent_attention(row: Row) -> dict[str, Any]:
+    if not truth(row, "mla"):
+        return {}
+    ranks = {name: number(row, name) for name in ("q_lora_rank", "kv_lora_rank", "qk_head_dim", "v_head_dim")}
+    return {"multi_latent_attention": True, "qk_pos_emb_head_dim": number(row, "qk_rope_head_dim"), **ranks}
+
+
+def _experts(row: Row) -> dict[str, Any]:
+    experts = number(row, "num_moe_experts")
+    if not experts:
+        return {}
+    return {
+        "num_moe_experts": experts,
+        "moe_router_topk": number(row, "moe_router_topk") or 2,
+        "moe_ffn_hidden_size": number(row, "moe_ffn_hidden_size"),
+        "moe_shared_expert_intermediate_size": number(row, "moe_shared_expert_intermediate_size"),
+        "moe_layer_freq": text(row, "moe_layer_freq") or 1,
+    }
+
+
+def _state_space(row: Row, pattern: str, hidden: int) -> dict[str, Any]:
+    if "M" not in pattern:
+        return {}
+    return {
+        "mamba_num_heads": number(row, "mamba_num_heads") or 2 * hidden // 64,
+        "mamba_head_dim": number(row, "mamba_head_dim") or 64,
+        "mamba_state_dim": number(row, "mamba_state_dim") or 128,
+        "mamba_num_groups": number(row, "mamba_num_groups") or 8,
+    }
 
 
 def _swiglu_width(hidden: int) -> int:

@@ -15,8 +15,9 @@ from typing import Any
 
 import click
 
-from benchmarks.memory_rows import measured_row
-from benchmarks.rows import Measured, Skipped, read_rows
+from benchmarks.golden_rows import measured_golden
+from benchmarks.memory_rows import Measured, measured_run
+from benchmarks.rows import Row, Skipped, csv_files, read_rows
 from constraints.memory.budget import StageMemory, memory_report
 from constraints.problem import GIB
 
@@ -40,6 +41,11 @@ class Scored:
     def error(self) -> float:
         """Estimate over measurement, minus 1."""
         return self.estimate / self.measured - 1 if self.measured else 0.0
+
+
+def measured_row(row: Row) -> Measured:
+    """The row as a measurement, whichever kind of file it is from. Raises :class:`~benchmarks.rows.Skipped`."""
+    return measured_golden(row) if "mem_max_allocated_last_bytes" in row else measured_run(row)
 
 
 def score(rows: list[Measured]) -> Scored:
@@ -129,9 +135,7 @@ def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
 
 
 @click.command()
-@click.option(
-    "--csv", "paths", multiple=True, required=True, metavar="FILE", help="A file of measured rows; repeatable."
-)
+@csv_files
 @click.option("--min-gib", "least_gib", type=float, default=4.0, show_default=True)
 @click.option("--format", "format_", type=click.Choice(("json",)), default="json", show_default=True)
 def main(paths: tuple[str, ...], least_gib: float, format_: str) -> None:

@@ -1,24 +1,40 @@
-"""Measured rows of the shared files, each as a problem and a layout of ours, or the reason why it cannot be one."""
+"""Rows of published files: cells as text and as numbers, and the reason why a row cannot be scored.
+
+Files come from many hands: with a byte order mark or without, any line ends, cells that say ``n/a``, thousands set apart. A
+cell that is empty says nothing; a cell that holds something other than what its column is for makes the row one that is
+skipped, never one that is scored on a default.
+"""
 
 from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
-from typing import Any
 
-from constraints.layout import Layout, Settings
-from constraints.problem import GIB, Problem
-from constraints.reading import read_layout
-from models_catalog.errors import CatalogError
-from models_catalog.loader import load_gpu, load_model
-from models_catalog.schema import GpuSpec, ModelSpec
+import click
 
-__all__ = ["Measured", "Skipped", "number", "read_rows", "text"]
+__all__ = ["Row", "Skipped", "csv_files", "number", "read_rows", "real", "text", "truth"]
 
 Row = dict[str, str]
+
+NOTHING = ("", "-", "n/a", "na", "nan", "none", "null", "?")
+"""Cells that say nothing."""
+LARGEST = 1 << 40
+"""Whole numbers above this are mistakes: no count, length or batch comes near."""
+
+csv_files = click.option(
+    "--csv",
+    "paths",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, readable=True),
+    help="A file of published rows; repeatable.",
+)
 
 
 @dataclass(frozen=True)
@@ -28,113 +44,65 @@ class Skipped(Exception):
     reason: str
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Memory that PyTorch reported: where it stands, what ran, and on which pipeline stage (``None``: the fullest).
-
-    ``peak_gib`` is ``None`` where a run only ran out. ``moment`` is ``peak``, ``resting`` (what lies there between steps)
-    or ``first`` (the peak of the first iteration, before the optimizer has any state).
-    """
-
-    name: str
-    source: str
-    problem: Problem
-    layout: Layout
-    stage: int | None
-    peak_gib: float | None
-    ran_out: bool
-    moment: str = "peak"
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """Rows of one configuration count once."""
-        return (self.problem.model, self.problem.gpus, self.problem.seq_length, self.layout, self.stage, self.moment)
-
-
 def read_rows(path: str) -> Iterator[Row]:
-    """The rows of a CSV file as mappings of text."""
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file)
+    """The rows of a CSV file as mappings of text, lines without any cell left out.
+
+    Raises :class:`click.ClickException` for what is no CSV file.
+    """
+    csv.field_size_limit(sys.maxsize)
+    with Path(path).open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        try:
+            for row in csv.DictReader(file, restkey=""):
+                yield {(name or "").strip(): value for name, value in row.items() if isinstance(value, str)}
+        except csv.Error as error:
+            raise click.ClickException(f"{path}: {error}") from None
 
 
 def text(row: Row, name: str) -> str:
     """The value of a column, empty where the file has none."""
-    return (row.get(name) or "").strip()
+    return row.get(name, "").strip()
 
 
-def number(row: Row, name: str) -> int | None:
-    """The whole number of a column, ``None`` where it is empty or something else."""
-    value = text(row, name)
-    return int(float(value)) if re.fullmatch(r"\d+(\.0+)?", value) else None
+def number(row: Row, name: str, most: int = LARGEST) -> int | None:
+    """The whole number of a column, ``None`` where it says nothing.
+
+    Raises :class:`Skipped` where it says something else, or more than ``most``.
+
+    >>> number({"gbs": "1,024"}, "gbs"), number({"gbs": "8.0"}, "gbs"), number({"gbs": "n/a"}, "gbs")
+    (1024, 8, None)
+    """
+    value = _plain(row, name)
+    if value.lower() in NOTHING:
+        return None
+    found = _float(value)
+    if found is None or found < 0 or found > most or found != int(found):
+        raise Skipped(f"unreadable {name}")
+    return int(found)
+
+
+def real(row: Row, name: str) -> float | None:
+    """The positive number of a column, ``None`` where there is none.
+
+    >>> real({"peak": "62.5"}, "peak"), real({"peak": "~60"}, "peak"), real({"peak": "inf"}, "peak")
+    (62.5, None, None)
+    """
+    found = _float(_plain(row, name))
+    return found if found is not None and found > 0 else None
 
 
 def truth(row: Row, name: str) -> bool:
     """True for ``True``, ``1`` and the like."""
-    return text(row, name).lower() in ("true", "1", "yes")
+    return text(row, name).lower() in ("true", "1", "1.0", "yes", "on")
 
 
-def gpu_named(name: str) -> GpuSpec:
-    """The catalog's GPU for names such as ``H100-80GB``, ``GB200-186GB`` or ``dgxa100_dracooci``."""
-    plain = name.lower()
-    for known in ("gb300", "gb200", "b300", "b200", "h200", "h100", "a100", "l40s", "v100"):
-        if known in plain and known != "v100":
-            return load_gpu("a100-80gb" if known == "a100" else known)
-    raise Skipped(f"unknown GPU {name or '(none)'}")
+def _plain(row: Row, name: str) -> str:
+    """A cell without what sets its thousands apart."""
+    return re.sub(r"(?<=\d)[,_'](?=\d{3})", "", text(row, name))
 
 
-def catalog_model(name: str) -> ModelSpec:
-    """A catalog entry for a loosely written name; "(first 12 layers, 1 dense)" cuts it."""
-    bare = re.sub(r"\(.*?\)", "", name).strip()
-    candidates = [
-        bare,
-        bare.replace(" ", "-"),
-        re.sub(r"\b(sft|peft|lora|pretrain|resume|perf)\b.*", "", bare, flags=re.I),
-    ]
-    for candidate in candidates:
-        try:
-            model = load_model(candidate.strip().strip("-").strip())
-            break
-        except CatalogError:
-            continue
-    else:
-        raise Skipped("model not in the catalog")
-    cut = re.search(r"first (\d+) layers(?:, (\d+) dense)?", name)
-    return shortened(model, int(cut[1]), int(cut[2]) if cut[2] else None) if cut else model
-
-
-def shortened(model: ModelSpec, layers: int, dense: int | None = None) -> ModelSpec:
-    """The first ``layers`` layers of a model, without MTP; ``dense`` says how many of them are dense, if not as many."""
-    frequency = model.moe_layer_freq
-    if dense is not None:
-        frequency = (0,) * dense + (1,) * (layers - dense)
-    elif isinstance(frequency, tuple):
-        frequency = frequency[:layers]
-    return replace(model, num_layers=layers, moe_layer_freq=frequency, mtp_num_layers=None)
-
-
-def problem_of(model: ModelSpec, gpu: GpuSpec, gpus: int, seq: int, settings: Settings, **more: Any) -> Problem:
-    """A problem with the machine's usual shape."""
-    return Problem(
-        model=model,
-        gpu=gpu,
-        gpus=gpus,
-        gpus_per_node=gpu.gpus_per_node,
-        nvlink_domain=gpu.nvlink_domain,
-        budget_bytes=int(gpu.usable_gib * GIB),
-        seq_length=seq,
-        settings=settings,
-        **more,
-    )
-
-
-def layout_of(problem: Problem, words: dict[str, Any]) -> Layout:
-    """The layout that the words mean; a row whose degrees or batch do not come out is skipped."""
-    layout = read_layout({name: value for name, value in words.items() if value is not None}, problem).layout
-    if layout.tp * layout.pp * layout.cp * layout.dp != problem.gpus:
-        raise Skipped("degrees do not multiply to the world size")
-    if layout.etp * layout.ep * layout.edp * layout.pp != problem.gpus:
-        raise Skipped("expert degrees do not multiply to the world size")
-    product = layout.num_microbatches * layout.micro_batch_size * layout.dp
-    if layout.num_microbatches < 1 or product != layout.global_batch_size:
-        raise Skipped("the global batch is no multiple of dp * micro-batch")
-    return layout
+def _float(value: str) -> float | None:
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if isfinite(found) else None

@@ -2,7 +2,8 @@
 
 The request keeps what the run fixes: model, GPU and count, sequence length, batch, precision, task, switches and software.
 The published layout is let fit: the memory budget is the usable memory, or what the layout itself is estimated at, where
-that is more. Runs of one distinct layout count once; only pretraining on GPUs newer than the A100.
+that is more. Runs of one distinct layout count once; only pretraining on GPUs newer than the A100. The constants never saw
+the model (:mod:`benchmarks.left_out`): a layout is not judged by what was learnt from its own measurement.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.left_out import calibration_without
 from benchmarks.time_rows import Run
 from constraints.memory.budget import memory_report
 from constraints.timing.step import step_time
@@ -24,45 +26,54 @@ SHOWN = 20
 
 
 def regrets(runs: Iterable[Run]) -> dict[str, Any]:
-    """Median, mean and 90th percentile of the regret, and the layouts with the most."""
+    """Median, mean and 90th percentile of the regret, the layouts with the most, and the runs that were not decided."""
     newest: dict[Any, Run] = {}
     for run in runs:
         older = newest.get(run.key)
         if run.problem.task == "pretrain" and run.problem.gpu.architecture != "ampere":
             newest[run.key] = run if older is None or run.problem.stack >= older.problem.stack else older
-    cases = [case for run in newest.values() if (case := _case(run)) is not None]
+    cases: list[dict[str, Any]] = []
+    undecided: list[dict[str, Any]] = []
+    for run in newest.values():
+        case = _case(run)
+        (cases if "regret" in case else undecided).append(case)
     values = sorted(case["regret"] for case in cases)
     return {
         "layouts": len(cases),
-        "undecided": len(newest) - len(cases),
-        "median": round(median(values), 4),
-        "mean": round(mean(values), 4),
-        "p90": round(values[int(0.9 * (len(values) - 1))], 4),
+        "undecided": undecided,
+        "median": round(median(values), 4) if values else None,
+        "mean": round(mean(values), 4) if values else None,
+        "p90": round(values[int(0.9 * (len(values) - 1))], 4) if values else None,
         "above_15_percent": sum(value > LARGE for value in values),
         "worst": sorted(cases, key=lambda case: -case["regret"])[:SHOWN],
     }
 
 
-def _case(run: Run) -> dict[str, Any] | None:
-    """The regret of one run; ``None`` if no layout was proved best in the time given."""
-    from solver.search import best_layouts
+def _case(run: Run) -> dict[str, Any]:
+    """The published layout and ours with the regret of the one, or why there is none."""
+    from solver.search import Disagreement, ModelError, best_layouts
 
+    name = f"{run.name} on {run.problem.gpus} {run.problem.gpu.name} {run.problem.precision}"
     report = memory_report(run.problem, run.layout)
     if report is None:
-        return None
+        return {"name": name, "reason": "layers are not placed"}
     problem = replace(
         run.problem,
         objective="step-time",
+        calibration=calibration_without(run.problem.model.name),
         global_batch_size=run.layout.global_batch_size,
         budget_bytes=max(run.problem.budget_bytes, report.high_bytes),
     )
-    found = best_layouts(problem, seconds=SECONDS)
+    try:
+        found = best_layouts(problem, seconds=SECONDS)
+    except (Disagreement, ModelError) as error:
+        return {"name": name, "reason": f"{type(error).__name__}: {error}"}
     if not found.layouts:
-        return None
+        return {"name": name, "reason": found.status}
     published = step_time(problem, run.layout).step_ns
     chosen = step_time(problem, found.layouts[0]).step_ns
     return {
-        "name": f"{run.name} on {run.problem.gpus} {run.problem.gpu.name} {run.problem.precision}",
+        "name": name,
         "regret": round(published / chosen - 1, 4),
         "proved": found.status == "optimal",
         "published": _words(run.layout),

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from constraints.errors import MeshwrightError
-from constraints.layout import Layout, Settings
+from benchmarks.row_layouts import layout_of, problem_of, recompute_words
+from benchmarks.row_names import gpu_named, model_named, precision_named
+from benchmarks.row_switches import Kin, is_natural, settings_of
+from benchmarks.rows import Row, Skipped, number, read_rows, real, text, truth
+from constraints.layout import Layout
 from constraints.pipeline.assignment import assignment_of, simplest_split_of_text
 from constraints.pipeline.placement import place
-from constraints.precision_names import PRECISIONS
-from constraints.problem import GIB, Problem
-from constraints.reading import read_layout
-from constraints.timing.calibration import NEWEST_STACK, STACKS
-from models_catalog.errors import CatalogError
-from models_catalog.loader import load_gpu, load_model
-from models_catalog.names import spelling
+from constraints.problem import Problem
+from constraints.timing.calibration import NEWEST_STACK, STACKS, shipped
 from models_catalog.schema import ModelSpec
 
-__all__ = ["Run", "Skipped", "read_runs"]
+__all__ = ["Run", "read_runs"]
 
-Row = dict[str, str]
-
+TASKS = ("pretrain", "sft", "lora")
 PERFORMANCE_ITEMS = ("pretrain_performance", "pretrain_weak_scaling")
 """Items of a verification card that measure speed; the others check that training converges, on tiny batches."""
-
-RECIPES = Path(__file__).parents[1] / "tests" / "data" / "recipes.csv"
-
-
-@dataclass(frozen=True)
-class Skipped(Exception):
-    """A row that cannot be scored, and why."""
-
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -63,6 +48,11 @@ class Run:
         return self.layout.global_batch_size * self.problem.seq_length / self.problem.gpus
 
     @property
+    def routing(self) -> float:
+        """What a step takes longer by where experts are not loaded evenly: the stated factor of natural routing."""
+        return float(shipped()["natural_routing"]) if self.natural and self.problem.model.is_moe else 1.0
+
+    @property
     def group(self) -> tuple[str, str]:
         """Runs of one model on one GPU, whose order matters."""
         return self.problem.model.name, self.problem.gpu.name
@@ -77,130 +67,64 @@ class Run:
 
 def read_runs(paths: Iterable[str]) -> tuple[list[Run], Counter[str]]:
     """The runs of the files that can be scored, and how many rows were skipped for each reason."""
-    rows = [row for path in paths for row in _rows(path)]
-    usual = _usual(rows)
+    rows = [row for path in paths for row in read_rows(path)]
+    kin = Kin(rows)
     runs: list[Run] = []
     skipped: Counter[str] = Counter()
     for row in rows:
         try:
-            runs.append(_run(row, usual))
+            runs.append(_run(row, kin))
         except Skipped as skip:
             skipped[skip.reason] += 1
     return runs, skipped
 
 
-def _rows(path: str) -> Iterator[Row]:
-    with Path(path).open(newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file)
-
-
-def _text(row: Row, name: str) -> str:
-    return (row.get(name) or "").strip()
-
-
-def _number(row: Row, name: str) -> int | None:
-    value = _text(row, name)
-    return int(float(value)) if re.fullmatch(r"\d+(\.0+)?", value) else None
-
-
-def _real(row: Row, name: str) -> float | None:
-    try:
-        value = float(_text(row, name))
-    except ValueError:
-        return None
-    return value if value > 0 else None
-
-
-class _Usual:
-    """What rows of the same model and GPU, or else of the same model, most often say of a switch that a row leaves open."""
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._counts: dict[tuple[str, ...], Counter[str]] = {}
-        for row in rows:
-            model, gpu = spelling(_text(row, "model")), _text(row, "gpu").lower()
-            for name in ("cuda_graph", "dispatcher"):
-                if value := _text(row, name):
-                    for key in ((name, model, gpu), (name, model)):
-                        self._counts.setdefault(key, Counter())[value] += 1
-
-    def value(self, row: Row, name: str) -> str:
-        if value := _text(row, name):
-            return value
-        model, gpu = spelling(_text(row, "model")), _text(row, "gpu").lower()
-        for key in ((name, model, gpu), (name, model)):
-            if key in self._counts:
-                return self._counts[key].most_common(1)[0][0]
-        return ""
-
-
-def _usual(rows: Iterable[Row]) -> _Usual:
-    return _Usual(rows)
-
-
-def _run(row: Row, usual: _Usual) -> Run:
-    rate, step = _real(row, "tokens_per_sec_per_gpu"), _real(row, "step_time_s")
+def _run(row: Row, kin: Kin) -> Run:
+    rate, step = real(row, "tokens_per_sec_per_gpu"), real(row, "step_time_s")
     if rate is None and step is None:
         raise Skipped("no throughput or step time")
-    note = _text(row, "note")
+    note = text(row, "note")
     if _is_functional(row):
         raise Skipped("functional run")
     if "regression" in note.lower() or "footnote" in note.lower():
         raise Skipped("the source marks it as a regression")
-    if _text(row, "outcome") not in ("", "ok"):
+    if text(row, "outcome").lower() not in ("", "ok"):
         raise Skipped("did not finish")
-    if "does not divide" in _text(row, "dp_ok"):
-        raise Skipped("impossible degrees")
-    model, gpus = _model(_text(row, "model"), note), _number(row, "num_gpus")
+    model, gpus = _model(text(row, "model"), note), number(row, "num_gpus")
     if gpus is None:
         raise Skipped("GPU count unknown")
-    seq, batch, micro = _number(row, "seq_length"), _number(row, "gbs"), _number(row, "mbs")
+    seq, batch, micro = number(row, "seq_length"), number(row, "gbs"), number(row, "mbs")
     if seq is None or batch is None or micro is None:
         raise Skipped("sequence length or batch unknown")
-    problem = _problem(row, usual, model, gpus, seq)
+    problem = _problem(row, kin, model, gpus, seq)
     layout = _layout(row, problem)
     if rate is None:
         rate = batch * seq / (step or 1.0) / gpus
-    source = _text(row, "source") or _text(row, "provenance")
-    return Run(_text(row, "model"), source, problem, layout, rate, "natural routing" in note)
+    source = text(row, "source") or text(row, "provenance")
+    return Run(text(row, "model"), source, problem, layout, rate, is_natural(row))
 
 
 def _is_functional(row: Row) -> bool:
-    card = "card item" in _text(row, "note") or _text(row, "provenance").startswith("repo card")
-    return card and not _text(row, "section").startswith(PERFORMANCE_ITEMS)
+    card = "card item" in text(row, "note") or text(row, "provenance").startswith("repo card")
+    return card and not text(row, "section").startswith(PERFORMANCE_ITEMS)
 
 
 def _model(name: str, note: str) -> ModelSpec:
-    try:
-        model = load_model(name)
-    except CatalogError:
-        raise Skipped("model not in the catalog") from None
+    model = model_named(name)
     return replace(model, mtp_num_layers=None) if "w/o MTP" in note else model
 
 
-def _problem(row: Row, usual: _Usual, model: ModelSpec, gpus: int, seq: int) -> Problem:
-    word = _text(row, "gpu").lower()
-    try:
-        gpu = load_gpu(word)
-    except CatalogError:
-        try:
-            gpu = load_gpu(f"{word}-80gb")
-        except CatalogError:
-            raise Skipped(f"GPU {_text(row, 'gpu') or '(none)'} not in the catalog") from None
-    precision = _text(row, "precision") or "bf16"
-    if precision not in PRECISIONS:
-        raise Skipped(f"precision {precision}")
-    task = _text(row, "task") or "pretrain"
-    return Problem(
-        model=model,
-        gpu=gpu,
-        gpus=gpus,
-        gpus_per_node=gpu.gpus_per_node,
+def _problem(row: Row, kin: Kin, model: ModelSpec, gpus: int, seq: int) -> Problem:
+    gpu, task = gpu_named(text(row, "gpu")), text(row, "task").lower()
+    return problem_of(
+        model,
+        gpu,
+        gpus,
+        seq,
+        settings_of(row, kin, model),
         nvlink_domain=_domain(gpu.nvlink_domain, gpus),
-        budget_bytes=int(gpu.usable_gib * GIB),
-        seq_length=seq,
-        precision=precision,
-        task=task if task in ("pretrain", "sft", "lora") else "pretrain",
-        settings=_settings(row, usual),
+        precision=precision_named(text(row, "precision")),
+        task=task if task in TASKS else "pretrain",
         stack=_stack(row),
     )
 
@@ -213,97 +137,37 @@ def _domain(domain: int, gpus: int) -> int:
 
 def _stack(row: Row) -> str:
     """The software generation by the container that the section names; cards and skills are of the newest, papers old."""
-    found = re.search(r"\b(\d\d\.\d\d)\b", _text(row, "section"))
+    found = re.search(r"\b(\d\d\.\d\d)\b", text(row, "section"))
     if found:
         return max((stack for stack in STACKS if stack <= found[1]), default=STACKS[0])
-    return NEWEST_STACK if _text(row, "provenance").startswith("repo") else STACKS[0]
-
-
-def _settings(row: Row, usual: _Usual) -> Settings:
-    graph, dispatcher, note = usual.value(row, "cuda_graph"), usual.value(row, "dispatcher"), _text(row, "note").lower()
-    implementation, _, modules = graph.partition(":")
-    kind, _, backend = dispatcher.partition("/")
-    values: dict[str, Any] = {
-        "moe_token_dispatcher_type": kind or "flex",
-        "moe_flex_dispatcher_backend": backend or None,
-        "cuda_graph_impl": implementation or "none",
-        "cuda_graph_modules": tuple(word for word in modules.split(";") if word),
-        "overlap_moe_expert_parallel_comm": "ep overlap on" in note or _overlaps_experts(_text(row, "matched_recipe")),
-    }
-    if implementation not in ("", "none"):
-        values |= {"use_te_rng_tracker": True, "check_for_nan_in_loss": False}  # no graph without them
-    if "tokendrop" in note:
-        values |= {"moe_expert_capacity_factor": 1.0, "moe_pad_expert_input_to_capacity": True}
-    if _text(row, "fsdp") == "1":
-        values |= {"use_megatron_fsdp": True, "data_parallel_sharding_strategy": "optim_grads_params"}
-    return Settings(**values)
-
-
-@cache
-def _overlapping() -> frozenset[str]:
-    """Shipped recipes that overlap expert-parallel communication: no column of the tables says so."""
-    return frozenset(
-        row["recipe"] for row in _rows(str(RECIPES)) if row["ovl_overlap_moe_expert_parallel_comm"] == "True"
-    )
-
-
-def _overlaps_experts(recipes: str) -> bool:
-    return any(name in _overlapping() for name in re.split(r"[;|, ]+", recipes) if name)
+    return NEWEST_STACK if text(row, "provenance").startswith("repo") else STACKS[0]
 
 
 def _layout(row: Row, problem: Problem) -> Layout:
-    degrees = {name: _number(row, name) for name in ("tp", "pp", "cp", "ep", "etp", "mbs", "gbs")}
-    vpp = _number(row, "vp")
-    sequence_parallel = _text(row, "sp").lower()
-    words: dict[str, Any] = {name: value for name, value in degrees.items() if value is not None}
-    if vpp and vpp > 1 and (degrees["pp"] or 1) > 1:
-        words["vpp"] = vpp
-    words["sp"] = sequence_parallel == "true" or (sequence_parallel == "" and (degrees["tp"] or 1) > 1)
-    words |= _recompute(_text(row, "recompute"))
-    try:
-        layout = read_layout(words, problem).layout
-    except MeshwrightError:
-        raise Skipped("unreadable degrees") from None
-    if layout.tp * layout.pp * layout.cp * layout.dp != problem.gpus:
-        raise Skipped("impossible degrees")
-    if layout.etp * layout.ep * layout.edp * layout.pp != problem.gpus:
-        raise Skipped("impossible degrees")
-    if layout.num_microbatches * layout.micro_batch_size * layout.dp != layout.global_batch_size:
-        raise Skipped("impossible degrees")
-    return _placed(row, problem, layout)
+    degrees = {name: number(row, name) for name in ("tp", "pp", "cp", "ep", "etp", "mbs", "gbs")}
+    vpp, stated = number(row, "vp"), bool(text(row, "sp"))
+    words: dict[str, Any] = {
+        **degrees,
+        "vpp": vpp if vpp and vpp > 1 and (degrees["pp"] or 1) > 1 else None,
+        "sp": truth(row, "sp") if stated else (degrees["tp"] or 1) > 1,
+        **recompute_words(text(row, "recompute")),
+    }
+    return _placed(row, problem, layout_of(problem, words))
 
 
 def _placed(row: Row, problem: Problem, layout: Layout) -> Layout:
     """With the row's own pipeline layout where it fits the degrees, else with an even or the balanced split."""
-    chunks, text = layout.pp * layout.chunks_per_rank, _text(row, "pp_layout")
+    chunks, written = layout.pp * layout.chunks_per_rank, text(row, "pp_layout")
     if layout.pp == 1:
         return layout
-    if text:
+    if written:
         try:
-            split = simplest_split_of_text(problem.model, layout.pp, chunks, text)
+            split = simplest_split_of_text(problem.model, layout.pp, chunks, written)
         except ValueError:
             split = None
         if split and assignment_of(problem.model, layout.pp, layout.chunks_per_rank, split):
             return replace(layout, split=split)
-    if chunks > problem.model.num_layers + 2:
-        raise Skipped("impossible degrees")
     found = place(problem.model, layout.pp, layout.chunks_per_rank)
     if found is None:
         raise Skipped("no placement of the layers known")
     return replace(layout, split=found[1])
-
-
-def _recompute(value: str) -> dict[str, Any]:
-    """``none``, ``full``, ``full:uniform/1``, ``selective:moe_act;layernorm``."""
-    kind, _, rest = value.partition(":")
-    if kind == "full":
-        method, _, layers = rest.partition("/")
-        return {
-            "recompute_granularity": "full",
-            "recompute_method": method or "uniform",
-            "recompute_num_layers": int(layers) if layers.isdigit() else 1,
-        }
-    if kind == "selective":
-        modules = [word for word in re.findall(r"[a-z_]+", rest) if word]
-        return {"recompute_granularity": "selective", "recompute_modules": modules} if modules else {}
-    return {}

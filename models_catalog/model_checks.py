@@ -58,6 +58,8 @@ def faults(model: ModelSpec) -> Iterator[Fault]:
             yield name, f"is {value!r}: it must be one of {', '.join(words)}"
     if not model.is_moe:
         yield from _without(model, MOE_ONLY, "num_moe_experts")
+    elif model.moe_layer_freq == 0:
+        yield "moe_layer_freq", "is 0: it must be 1 or more, every how many layers experts come"
     if model.multi_latent_attention:
         yield from _missing(model, MLA_NEEDS, "multi_latent_attention needs it")
     elif model.kv_lora_rank:

@@ -36,6 +36,7 @@ __all__ = [
     "dense_gradients",
     "expert_tensor_gather",
     "layer_gradients",
+    "parameter_bytes",
     "stage_communication",
     "tensor_calls",
     "tensor_collective",
@@ -48,6 +49,10 @@ GROUPS = ("tp", "cp", "ep", "pp", "dp")
 KIB = 1024
 PS_PER_NS = 1000
 PARAMETER_BYTES = 2
+
+GATHERED_IN_FP8 = ("fp8_cs", "fp8_ds", "fp8_sc")
+"""Precisions whose GEMM weights ``fp8_param_gather`` gathers as they are; MXFP8's are cast after they were gathered in bf16
+(``megatron/core/distributed/param_and_grad_buffer.py``, ``reuse_grad_buf_for_mxfp8_param_ag``)."""
 
 Times = dict[str, Quantity]
 
@@ -207,22 +212,28 @@ def transfer(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 @once
 def layer_gradients(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
     """Gradients and parameters of one layer, once per step, without the latency that buckets share."""
-    dense = dense_gradients(a, p, x, dense_parameters(a, p, x, kind))
+    ring = a.lookup(collectives.dense_data_ring, p, x.tp, x.pp)
+    dense = _reduced(a, p, dense_parameters(a, p, x, kind), ring, parameter_bytes(p))
     if kind.feedforward != "moe":
         return {"dp": dense}
     per_kib = a.lookup(collectives.expert_data_ring, p, a.mul(x.etp, x.ep), x.pp)
-    return {"dp": dense + _reduced(a, p, expert_parameters(a, p, x, kind), per_kib)}
+    return {"dp": dense + _reduced(a, p, expert_parameters(a, p, x, kind), per_kib, parameter_bytes(p))}
 
 
 def dense_gradients(a: Arithmetic, p: Problem, x: Degrees, elements: Quantity) -> Quantity:
-    """Over the dense data-parallel group with context parallelism: ``dp * cp`` ranks, ``tp`` apart."""
-    return _reduced(a, p, elements, a.lookup(collectives.dense_data_ring, p, x.tp, x.pp))
+    """Of what is never in fp8: over the dense data-parallel group with context parallelism, ``tp`` apart."""
+    return _reduced(a, p, elements, a.lookup(collectives.dense_data_ring, p, x.tp, x.pp), PARAMETER_BYTES)
 
 
-def _reduced(a: Arithmetic, p: Problem, elements: Quantity, per_kib: Quantity) -> Quantity:
+def parameter_bytes(p: Problem) -> int:
+    """Bytes that one element of a GEMM weight is gathered in."""
+    return 1 if p.settings.fp8_param_gather and p.precision in GATHERED_IN_FP8 else PARAMETER_BYTES
+
+
+def _reduced(a: Arithmetic, p: Problem, elements: Quantity, per_kib: Quantity, gathered: int) -> Quantity:
     if not trains_all(p):
         return 0
-    return _timed(a, elements * (gradient_bytes(p) + PARAMETER_BYTES), per_kib, 0)
+    return _timed(a, elements * (gradient_bytes(p) + gathered), per_kib, 0)
 
 
 @once

@@ -22,7 +22,7 @@ from constraints.memory.parameters import all_experts, layer_sizes
 from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.collectives import dense_data_ring, expert_data_ring
-from constraints.timing.communication import PARAMETER_BYTES
+from constraints.timing.communication import parameter_bytes
 from constraints.timing.compute import dense_ns, experts_ns, head_ns
 from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, exposed_tensor_ns, sharded
 from constraints.timing.rates import rates_of
@@ -149,7 +149,7 @@ def _experts(layers: Layers) -> Table:
 
 
 def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:
-    exposed = float(rates_of(p).exposed_dp) * (gradient_bytes(p) + PARAMETER_BYTES) / KIB
+    exposed = float(rates_of(p).exposed_dp) * (gradient_bytes(p) + parameter_bytes(p)) / KIB
     return math.floor(elements / parts * ps_per_kib * exposed / PS_PER_NS)
 
 

@@ -7,6 +7,7 @@ scatters in every micro-batch.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from constraints.arithmetic import Arithmetic, Quantity, once
@@ -23,7 +24,7 @@ from constraints.timing.communication import (
 from constraints.timing.compute import attention_ns, coefficient, scale
 from constraints.timing.rates import rates_of, whole
 from constraints.topology import fewest_together
-from models_catalog.schema import LayerKind
+from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = [
     "dispatch_ps",
@@ -101,6 +102,31 @@ def distinct(members: int, choices: int) -> float:
     return float(members * (1 - (1 - 1 / members) ** choices))
 
 
+def domains_met(domains: int, model: ModelSpec) -> float:
+    """How many of ``domains`` a token meets, its experts spread evenly; where the router first chooses groups of experts,
+    over the domains that hold the chosen ones (``megatron/core/transformer/moe/moe_utils.py::group_limited_topk``).
+
+    A domain that holds ``n`` of the groups holds ``j`` of the chosen ones with hypergeometric odds, and is then missed by
+    every choice with ``(1 - j / chosen)`` to the power of the choices.
+
+    >>> from models_catalog.loader import load_model
+    >>> [round(domains_met(domains, load_model("deepseek-v3")), 2) for domains in (1, 2, 4, 8)]
+    [1.0, 1.92, 2.91, 3.6]
+    """
+    groups, chosen, choices = model.moe_router_num_groups, model.moe_router_group_topk, model.moe_router_topk
+    if not groups or not chosen:
+        return distinct(domains, choices)
+    if groups % domains:
+        return distinct(max(1, domains * chosen // groups), choices)
+    held = groups // domains
+    ways = math.comb(groups, chosen)
+    missed = sum(
+        math.comb(held, j) * math.comb(groups - held, chosen - j) * (1 - j / chosen) ** choices
+        for j in range(min(held, chosen) + 1)
+    )
+    return domains * (1 - missed / ways)
+
+
 def dispatch_ps(p: Problem, etp: int, ep: int) -> tuple[Any, Any]:
     """Picoseconds per token of one dispatch or combine before overlap: (inside the domain, over the network).
 
@@ -112,10 +138,7 @@ def dispatch_ps(p: Problem, etp: int, ep: int) -> tuple[Any, Any]:
     domains = -(-ep // together)
     if p.settings.moe_token_dispatcher_type == "flex":
         near = distinct(ep, topk) * (ep - 1) / ep
-        met = distinct(domains, topk)
-        if model.moe_router_group_topk:
-            met = min(met, model.moe_router_group_topk)
-        far = met * (domains - 1) / domains
+        far = domains_met(domains, model) * (domains - 1) / domains
     else:
         near, far = topk * (together - 1) / ep, topk * (ep - together) / ep
     network = p.gpu.network_bytes_per_second * p.gpu.network_efficiency

@@ -146,6 +146,6 @@ def _rates(
         exposed_dp=c["exposed.dp"],
         exposed_fsdp=c["exposed.fsdp"],
         scan_mamba=c["scan.mamba"],
-        scan_gdn=c["scan.gdn"],
+        scan_gdn=c["scan.gdn"] * c.of(f"scan.gdn.{family}"),
         fixed_ps=PS_PER_MS * c["fixed_ms"],
     )

@@ -14,12 +14,12 @@ from typing import Any
 from constraints.arithmetic import Arithmetic, Quantity, Remembering, once
 from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
-from constraints.memory.optimizer import dense_shards, expert_shards, trains_all
+from constraints.memory.optimizer import dense_shards, expert_shards, gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
-from constraints.timing.communication import dense_gradients, layer_gradients, tied_embedding, transfer
+from constraints.timing.communication import dense_gradients, layer_gradients, parameter_bytes, tied_embedding, transfer
 from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
 from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, sharded
 from constraints.timing.pipeline import PARTS, hops, pipelined
@@ -33,8 +33,6 @@ UPDATE_BYTES, BUFFER_BYTES = 30, 6
 """Optimizer traffic: per element that a rank owns (fp32 gradient, master and two moments read and written, bf16 copy
 written), and per element that it stores (gradient buffer zeroed, parameter cast)."""
 HIDDEN_BEHIND_CHUNK, HIDDEN_BEHIND_CORE = 0.8, 0.9
-GATHERED_EVERY_TIME, GATHERED_ONCE = 8, 6
-"""Bytes per parameter: FSDP's in every micro-batch (two gathers of 2 B, a scatter of 4 B), others' once (4 B + 2 B)."""
 HEAD_GATHERS, EMBEDDING_GATHERS = 3, 2
 """Gathers of the residual stream: one forward and two back at the head, one each way at the embedding."""
 
@@ -111,17 +109,22 @@ def stage_step(
 
     Gradients and parameters count as far as they show at least, or as far as they outlast what hides them.
 
-    They hide behind the neighbouring compute of a mean chunk; Megatron-FSDP's behind nearly all of the step.
+    They hide behind the last micro-batch of a mean chunk; in an interleaved pipeline behind all chunks that ``pp``
+    micro-batches still go through after it (``megatron/core/pipeline_parallel/schedules.py``,
+    ``grad_sync_virtual_microbatch_id``); Megatron-FSDP's behind nearly all of the step.
     """
     r = rates_of(p)
     rest = hops_64 + _update_ns(a, p, x, stage) * PARTS
     rest = rest + whole(r.fixed_ps * PARTS / PS_PER_NS)
     data, core = _gradients_ns(a, p, x, stage), _core(a, p, x, stage, chunks)
     if sharded(p):
-        data = a.ceil_div(a.mul(data, x.num_microbatches) * GATHERED_EVERY_TIME, GATHERED_ONCE)
+        once_bytes = gradient_bytes(p) + parameter_bytes(p)  # FSDP gathers twice in every micro-batch
+        data = a.ceil_div(a.mul(data, x.num_microbatches) * (once_bytes + parameter_bytes(p)), once_bytes)
         left = _core(a, p, x, stage, chunks, round(PARTS * (1 - HIDDEN_BEHIND_CORE)))
         return rest + core + data * share(r.exposed_fsdp), rest + data * PARTS + left
-    hidden = a.floor_div(whole_model_ns(a, p, x) * round(PARTS * HIDDEN_BEHIND_CHUNK), a.mul(x.pp, chunks))
+    chunk_ranks = a.mul(x.pp, chunks)
+    behind = a.mul(whole_model_ns(a, p, x), chunk_ranks - x.pp + 1) * round(PARTS * HIDDEN_BEHIND_CHUNK)
+    hidden = a.floor_div(behind, chunk_ranks)
     return rest + core + data * share(r.exposed_dp), rest + core + data * PARTS - hidden
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.memory_accuracy import board, main
-from benchmarks.memory_rows import measured_row
+from benchmarks.memory_accuracy import board, main, measured_row
 from benchmarks.rows import Skipped, read_rows
+from tests.benchmarks.files import MEASURED
 
-DATA = Path(__file__).parent.parent / "benchmarks" / "data"
+DATA = Path(__file__).parents[2] / "benchmarks" / "data"
 FILES = (str(DATA / "memory_runs.csv"), str(DATA / "golden_runs.csv"))
 
 
@@ -42,25 +42,6 @@ def test_every_row_is_scored_or_skipped_for_a_reason(figures: dict[str, Any]) ->
     assert all(reason for reason in figures["skipped"])
 
 
-RUN = {
-    "id": "cluster",
-    "model": "Llama-3.1-8B",
-    "gpu": "H100-80GB",
-    "num_gpus": "8",
-    "tp": "2",
-    "pp": "1",
-    "mbs": "1",
-    "gbs": "32",
-    "seq": "4096",
-    "recompute": "none",
-    "precision": "bf16",
-    "dist_opt": "1",
-    "sp": "1",
-    "peak_alloc_GiB": "40",
-    "fits": "1",
-}
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -68,7 +49,7 @@ RUN = {
         ({"model": "bert:bert_tp1"}, "encoder-decoder or BERT"),
         ({"model": "gpt:some_test"}, "only the name of a test, no architecture"),
         ({"num_gpus": ""}, "unknown world size"),
-        ({"gpu": "?"}, "unknown GPU ?"),
+        ({"gpu": "?"}, "GPU ? not in the catalog"),
         ({"seq": ""}, "sequence length unknown"),
         ({"tp": ""}, "degrees unknown"),
         ({"peak_alloc_GiB": ""}, "no measured peak"),
@@ -78,13 +59,13 @@ RUN = {
 )
 def test_a_row_that_cannot_be_scored_says_why(changes: dict[str, str], reason: str) -> None:
     with pytest.raises(Skipped) as skipped:
-        measured_row(RUN | changes)
+        measured_row(MEASURED | changes)
     assert skipped.value.reason == reason
 
 
 def test_layers_of_a_row_go_before_the_entry() -> None:
-    assert measured_row(RUN | {"layers": "4"}).problem.model.num_layers == 4
-    cut = measured_row(RUN | {"model": "DeepSeek-V3 (first 4 layers, 1 dense)", "tp": "1", "sp": "0", "ep": "8"})
+    assert measured_row(MEASURED | {"layers": "4"}).problem.model.num_layers == 4
+    cut = measured_row(MEASURED | {"model": "DeepSeek-V3 (first 4 layers, 1 dense)", "tp": "1", "sp": "0", "ep": "8"})
     assert cut.problem.model.moe_layer_freq == (0, 1, 1, 1)
     assert cut.problem.model.mtp_num_layers is None
 
