@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from constraints.layout import Layout
 from constraints.problem import Problem
-from solver.objectives import OBJECTIVES, tie_break_key
+from solver.objectives import OBJECTIVES
+from solver.tie_breaks import tie_break_key
 from solver.pareto import pareto_layouts
 from solver.search import best_layouts
 from tests import enumeration
