@@ -10,7 +10,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from types import SimpleNamespace
 from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
@@ -20,7 +19,7 @@ from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
-from constraints.refutation.ranges import Choice, Range, Ranges, Unbounded, high, low, of
+from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
 
 __all__ = ["DEAR", "excludes", "holds_at_the_end"]
@@ -67,30 +66,29 @@ class BoxBuilder:
 
     def __init__(self, space: Space, box: Box) -> None:
         self.space, self.box = space, box
-        self.arithmetic = Ranges()
+        self.arithmetic = Ranges(space.known)
         self.excluded = False
-        self.x: Any = self._decisions()
+        self.x: Any = Decided(self._decisions())
+        self.arithmetic.x = self.x
 
-    def _decisions(self) -> SimpleNamespace:
+    def _decisions(self) -> dict[str, Any]:
         a, box, problem = self.arithmetic, self.box, self.space.problem
-        x = SimpleNamespace(**{name: of(values) for name, values in box.items() if name != "recompute"})
+        x: dict[str, Any] = {name: of(values) for name, values in box.items() if name != "recompute"}
         options = tuple(self.space.options[i] for i in box["recompute"])
-        x.recompute = options[0] if len(options) == 1 else Choice(options)
-        x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
-        x.sequence_shards = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
+        x["recompute"] = options[0] if len(options) == 1 else Choice(options)
+        x["stage_gpus"] = a.mul(a.mul(x["tp"], x["cp"]), x["dp"])
+        x["sequence_shards"] = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
         if problem.global_batch_size is not None:
-            x.global_batch_size = problem.global_batch_size
-            x.batch_unit = None
-            return x
+            return x | {"global_batch_size": problem.global_batch_size, "batch_unit": None}
         group = problem.settings.microbatch_group_size_per_vp_stage
         multiples = {1} if 1 in box["vpp"] or 1 in box["pp"] else set()
         if any(v > 1 for v in box["vpp"]):
             multiples |= {group or pp for pp in box["pp"] if pp > 1}
         units = {dp * mbs for dp in box["dp"] for mbs in box["micro_batch_size"]}
         counts = {chosen_microbatches(problem.target_sequences, u, 1, k) for u in units for k in multiples}
-        x.num_microbatches = of(counts)
-        x.global_batch_size = a.mul(a.mul(x.dp, x.micro_batch_size), x.num_microbatches)
-        x.batch_unit = a.mul(of(units), of(multiples))
+        x["num_microbatches"] = of(counts)
+        x["global_batch_size"] = a.mul(a.mul(x["dp"], x["micro_batch_size"]), x["num_microbatches"])
+        x["batch_unit"] = a.mul(of(units), of(multiples))
         return x
 
     def _require(self, possible: bool, when: bool | None = True) -> None:
@@ -160,10 +158,10 @@ class BoxBuilder:
         self._require(not all(self._too_much(vpps, formulas, bound) for vpps in kinds if vpps))
 
     def _too_much(self, vpps: list[int], formulas: Callable[[Any], Iterable[Any]], bound: int) -> bool:
-        ranks = self._least_stages(vpps)
+        ranks = self.least_stages(vpps)
         return any(low(quantity) > bound for stage in ranks for quantity in formulas(stage))
 
-    def _least_stages(self, vpps: list[int]) -> list[Stage]:
+    def least_stages(self, vpps: list[int]) -> list[Stage]:
         """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
         (pp,) = self.box["pp"]
         group = self.space.problem.settings.microbatch_group_size_per_vp_stage or pp
