@@ -147,11 +147,20 @@ def _proof(page: Page, refutation: Refutation) -> None:
         page.entry("proof", "solver: two models of CP-SAT agree; too large for a certificate")
         return
     if refutation.problem.allow_idle:
-        page.entry(
-            "idle", "with some of the GPUs idle there is none either, says the search; the proof is for all of them"
-        )
+        _idle(page, refutation)
     page.entry(
         "proof",
         f"{refutation.proof}: every layout is excluded in {refutation.leaves} steps, checked without the solver; "
         "--certificate FILE keeps them, meshwright verify FILE checks them again",
     )
+
+
+def _idle(page: Page, refutation: Refutation) -> None:
+    gpus, idle = refutation.problem.gpus, refutation.idle
+    if gpus == 1:
+        return
+    if idle is None:
+        page.entry("idle", "with some GPUs idle there is none either, says the search; the proof is for all of them")
+        return
+    counts = f"1 to {gpus - 1}" if gpus > 2 else "1"
+    page.entry("idle", f"nor is there one on {counts} of the GPUs, the others idle: {', '.join(idle.rules)}")

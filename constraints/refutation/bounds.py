@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
+from functools import lru_cache
 from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
@@ -21,8 +22,9 @@ from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
 from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
+from models_catalog.schema import ModelSpec
 
-__all__ = ["DEAR", "excludes", "holds_at_the_end"]
+__all__ = ["DEAR", "BoxBuilder", "excludes", "holds_at_the_end", "point_at_the_end"]
 
 MOST_ASKED = 400
 """Questions to a rule before bounds are tried instead."""
@@ -52,10 +54,14 @@ def excludes(rule: Rule, space: Space, box: Box) -> bool:
 def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     """Whether the rule holds where every decision is at its largest and nothing is interleaved: a bound that says
     otherwise would be wrong."""
+    taken = point_at_the_end(space, box)
+    return taken is not None and rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+
+
+def point_at_the_end(space: Space, box: Box) -> dict[str, int] | None:
+    """The largest value of every decision, nothing interleaved; ``None`` if the space has no such layout."""
     taken = {name: values[-1] for name, values in box.items()} | {"vpp": box["vpp"][0]}
-    if taken["vpp"] not in space.stages(taken["pp"]):
-        return False
-    return rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+    return taken if taken["vpp"] in space.stages(taken["pp"]) else None
 
 
 class BoxBuilder:
@@ -161,28 +167,12 @@ class BoxBuilder:
         ranks = self.least_stages(vpps)
         return any(low(quantity) > bound for stage in ranks for quantity in formulas(stage))
 
-    def least_stages(self, vpps: list[int]) -> list[Stage]:
+    def least_stages(self, vpps: list[int]) -> tuple[Stage, ...]:
         """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
         (pp,) = self.box["pp"]
         group = self.space.problem.settings.microbatch_group_size_per_vp_stage or pp
         counts = self._counts(group) if pp > 1 and max(vpps) > 1 else frozenset({1})
-        key = (pp, tuple(vpps), counts)
-        if key not in self.space.stages_seen:
-            self.space.stages_seen[key] = self._stages(pp, vpps, group, counts)
-        stages: list[Stage] = self.space.stages_seen[key]
-        return stages
-
-    def _stages(self, pp: int, vpps: list[int], group: int, counts: frozenset[int]) -> list[Stage]:
-        model = self.space.problem.model
-        shapes: list[tuple[Stage, ...]] = []
-        for vpp in vpps:
-            placed = place(model, pp, vpp)
-            if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
-                return []
-            interleaved = vpp if vpp > 1 and pp > 1 else None
-            shapes += [stages_of(model, placed[0], interleaved, group, count) for count in counts]
-        ranks = sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp)))
-        return [_least([stage for stages in shapes for stage in stages if stage.rank == rank]) for rank in ranks]
+        return _least_of_shapes(self.space.problem.model, pp, tuple(vpps), group, counts)
 
     def _counts(self, group: int) -> frozenset[int]:
         """Micro-batch counts that differ in what is held: all counts from two whole groups on hold the same."""
@@ -196,6 +186,22 @@ class BoxBuilder:
         if len(counts) > MOST_COUNTS:
             raise Unbounded("too many micro-batch counts")
         return counts
+
+
+@lru_cache(maxsize=4096)
+def _least_of_shapes(
+    model: ModelSpec, pp: int, vpps: tuple[int, ...], group: int, counts: frozenset[int]
+) -> tuple[Stage, ...]:
+    """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
+    shapes: list[tuple[Stage, ...]] = []
+    for vpp in vpps:
+        placed = place(model, pp, vpp)
+        if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
+            return ()
+        interleaved = vpp if vpp > 1 and pp > 1 else None
+        shapes += [stages_of(model, placed[0], interleaved, group, count) for count in counts]
+    ranks = sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp)))
+    return tuple(_least([stage for stages in shapes for stage in stages if stage.rank == rank]) for rank in ranks)
 
 
 def _least(stages: list[Stage]) -> Stage:

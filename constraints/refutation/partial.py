@@ -54,8 +54,6 @@ class Space:
         self.options: tuple[Recompute, ...] = problem.recompute_options
         self._stages: dict[int, frozenset[int]] = {}
         self.known = Known()
-        self.stages_seen: dict[Any, Any] = {}
-        """What bounds remember of pipeline shapes."""
         pairs = [self.stages(pp) for pp in self.root["pp"]]
         self.root["vpp"] = tuple(v for v in self.root["vpp"] if any(v in pair for pair in pairs))
 

@@ -110,13 +110,16 @@ class Decided:
         """A formula begins."""
         self._reading.append(set())
 
-    def end(self, names: Iterable[str] = ()) -> set[str]:
-        """It is done; what it read (and ``names``) was read by the formula around it as well."""
+    def end(self) -> set[str]:
+        """It is done; what it read was read by the formula around it as well."""
         read = self._reading.pop()
-        read.update(names)
-        if self._reading:
-            self._reading[-1] |= read
+        self.read(read)
         return read
+
+    def read(self, names: Iterable[str]) -> None:
+        """The formula that is being made read these."""
+        if self._reading:
+            self._reading[-1].update(names)
 
     def key(self, names: Iterable[str]) -> Hashable:
         """The values of those decisions, to look up by."""
@@ -138,6 +141,7 @@ class Ranges:
 
     def __init__(self, known: Known | None = None) -> None:
         self._known = known or Known()
+        self._built: dict[Hashable, tuple[Any, tuple[str, ...]]] = {}
         self.x: Decided | None = None
 
     def mul(self, a: Operand, b: Operand) -> Operand:
@@ -204,13 +208,21 @@ class Ranges:
         x = self.x
         if x is None:
             return make()
+        if key in self._built:
+            made, names = self._built[key]
+            x.read(names)
+            return made
+        made, names = self._built[key] = self._looked_up(x, key, make)
+        return made
+
+    def _looked_up(self, x: Decided, key: Hashable, make: Callable[[], Any]) -> tuple[Any, tuple[str, ...]]:
+        """(what the formula comes to, the decisions that it reads), as it was in another box if those were alike."""
         results = self._known.formulas.setdefault(key, {})
         for names, by_values in results.items():
             found = by_values.get(x.key(names), self)
             if found is not self:
-                x.begin()
-                x.end(names)
-                return found
+                x.read(names)
+                return found, names
         x.begin()
         try:
             made = make()
@@ -218,4 +230,4 @@ class Ranges:
             read = x.end()
         names = tuple(sorted(read))
         results.setdefault(names, {})[x.key(names)] = made
-        return made
+        return made, names
