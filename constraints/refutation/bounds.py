@@ -193,15 +193,17 @@ def _least_of_shapes(
     model: ModelSpec, pp: int, vpps: tuple[int, ...], group: int, counts: frozenset[int]
 ) -> tuple[Stage, ...]:
     """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
-    shapes: list[tuple[Stage, ...]] = []
+    ranks = tuple(sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp))))
+    by_rank: dict[int, list[Stage]] = {rank: [] for rank in ranks}
     for vpp in vpps:
         placed = place(model, pp, vpp)
         if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
             return ()
         interleaved = vpp if vpp > 1 and pp > 1 else None
-        shapes += [stages_of(model, placed[0], interleaved, group, count) for count in counts]
-    ranks = sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp)))
-    return tuple(_least([stage for stages in shapes for stage in stages if stage.rank == rank]) for rank in ranks)
+        for count in counts:
+            for stage in stages_of(model, placed[0], interleaved, group, count, ranks):
+                by_rank[stage.rank].append(stage)
+    return tuple(_least(stages) for stages in by_rank.values())
 
 
 def _least(stages: list[Stage]) -> Stage:
