@@ -270,6 +270,7 @@ def _way_mapping(way: WayOut) -> dict[str, Any]:
         "note": way.note or None,
         "layout": layout,
         "tested": True,
+        "best": way.best,
     }
 
 
