@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any
@@ -164,15 +164,19 @@ class BoxBuilder:
         self._require(not all(self._too_much(vpps, formulas, bound) for vpps in kinds if vpps))
 
     def _too_much(self, vpps: list[int], formulas: Callable[[Any], Iterable[Any]], bound: int) -> bool:
-        ranks = self.least_stages(vpps)
-        return any(low(quantity) > bound for stage in ranks for quantity in formulas(stage))
+        return any(low(quantity) > bound for stage in self.least_stages(vpps) for quantity in formulas(stage))
 
-    def least_stages(self, vpps: list[int]) -> tuple[Stage, ...]:
-        """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
+    def least_stages(self, vpps: Sequence[int]) -> Iterator[Stage]:
+        """For a few ranks, one after the other, the least that the rank holds under any of the shapes; none if a shape
+        holds nothing."""
         (pp,) = self.box["pp"]
         group = self.space.problem.settings.microbatch_group_size_per_vp_stage or pp
         counts = self._counts(group) if pp > 1 and max(vpps) > 1 else frozenset({1})
-        return _least_of_shapes(self.space.problem.model, pp, tuple(vpps), group, counts)
+        for rank in sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp))):
+            stage = _least_of_shapes(self.space.problem.model, pp, tuple(vpps), group, counts, rank)
+            if stage is None:
+                return
+            yield stage
 
     def _counts(self, group: int) -> frozenset[int]:
         """Micro-batch counts that differ in what is held: all counts from two whole groups on hold the same."""
@@ -188,22 +192,20 @@ class BoxBuilder:
         return counts
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=16384)
 def _least_of_shapes(
-    model: ModelSpec, pp: int, vpps: tuple[int, ...], group: int, counts: frozenset[int]
-) -> tuple[Stage, ...]:
-    """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
-    ranks = tuple(sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp))))
-    by_rank: dict[int, list[Stage]] = {rank: [] for rank in ranks}
+    model: ModelSpec, pp: int, vpps: tuple[int, ...], group: int, counts: frozenset[int], rank: int
+) -> Stage | None:
+    """The least that the rank holds under any of the shapes; ``None`` if a shape holds nothing."""
+    found: list[Stage] = []
     for vpp in vpps:
         placed = place(model, pp, vpp)
         if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
-            return ()
+            return None
         interleaved = vpp if vpp > 1 and pp > 1 else None
         for count in counts:
-            for stage in stages_of(model, placed[0], interleaved, group, count, ranks):
-                by_rank[stage.rank].append(stage)
-    return tuple(_least(stages) for stages in by_rank.values())
+            found += stages_of(model, placed[0], interleaved, group, count, (rank,))
+    return _least(found)
 
 
 def _least(stages: list[Stage]) -> Stage:
