@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout
-from constraints.pipeline.placement import place
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.timing.step import StepTime, step_time
+from solver.completion import completed, placed
 
 __all__ = ["Neighbour", "neighbours"]
 
@@ -59,31 +58,12 @@ def _changed(problem: Problem, layout: Layout, decision: str, value: int) -> Lay
         x = replace(x, vpp=None)
     while x.vpp is not None and x.pp * x.vpp > problem.model.num_layers:
         x = replace(x, vpp=x.vpp // 2 if x.vpp > 3 else None)  # more ranks have room for fewer chunks each
-    ranks, expert_ranks = x.tp * x.cp * x.pp, x.etp * x.ep * x.pp
-    if layout.gpus % ranks or layout.gpus % expert_ranks:
-        return "the degrees do not divide the GPUs"
-    dp = layout.gpus // ranks
-    if problem.global_batch_size is None:
-        multiple = x.microbatch_group if x.interleaved else 1
-        count = chosen_microbatches(problem.target_sequences, dp, x.micro_batch_size, multiple)
-    else:
-        count, rest = divmod(problem.global_batch_size, dp * x.micro_batch_size)
-        if rest or not count:
-            return "the batch does not come out"
-    placed = (
-        place(problem.model, x.pp, x.chunks_per_rank) if x.pp * x.chunks_per_rank <= problem.model.num_layers else None
-    )
-    if placed is None:
-        return "there are not layers enough"
-    return replace(
-        x,
-        dp=dp,
-        edp=layout.gpus // expert_ranks,
-        sequence_parallel=x.tp > 1 and (layout.sequence_parallel or layout.tp == 1),
-        num_microbatches=count,
-        global_batch_size=count * dp * x.micro_batch_size,
-        split=placed[1],
-    )
+    x = replace(x, sequence_parallel=x.tp > 1 and (layout.sequence_parallel or layout.tp == 1))
+    whole = completed(problem, x, problem.global_batch_size)
+    if isinstance(whole, str):
+        return whole
+    split = placed(problem, whole)
+    return replace(whole, split=split) if split is not None else "there are not layers enough"
 
 
 def _judged(

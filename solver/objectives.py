@@ -21,19 +21,9 @@ from constraints.timing.floor import step_floors_ns
 from constraints.timing.pipeline import PARTS, hop_weights
 from constraints.timing.step import stage_step, step_time
 from solver.model import Model
+from solver.tie_breaks import TIE_BREAKS
 
-__all__ = ["OBJECTIVES", "TIE_BREAKS", "Objective", "layout_communication_ns", "tie_break_key"]
-
-TIE_BREAKS = (
-    ("tp", 1),
-    ("pp", 1),
-    ("cp", 1),
-    ("vpp", 1),
-    ("etp", 1),
-    ("ep", -1),
-    ("micro_batch_size", -1),
-)
-"""After "less recompute": (decision, sign); +1 prefers small, -1 large."""
+__all__ = ["OBJECTIVES", "Objective", "layout_communication_ns"]
 
 
 @dataclass(frozen=True)
@@ -198,9 +188,3 @@ def _place(model: Model, quantity: Any, values: tuple[int, ...], sign: int) -> A
     rows = [(value, i) for i, value in enumerate(ordered)]
     model.cp.add_allowed_assignments([quantity.expression(), place.expression()], rows)
     return place
-
-
-def tie_break_key(problem: Problem, layout: Layout) -> tuple[int, ...]:
-    """The order that the tie-breaks mean, for plain layouts: smaller is better."""
-    recompute = problem.recompute_options.index(layout.recompute)
-    return (recompute, *(sign * (getattr(layout, name) or 1) for name, sign in TIE_BREAKS))

@@ -18,6 +18,7 @@ from solver.conflicts import Conflicts, conflicts_of
 from solver.edits import asked_words
 from solver.explain import Exhausted, Minimal
 from solver.feasibility import least_memory
+from solver.idle import Excluded, excluded
 from solver.search import Disagreement
 from solver.ways_out import WayOut, WaysOut, ways_out
 
@@ -78,6 +79,8 @@ class Refutation:
     certificate: Mapping[str, Any] | None = None
     proof: str = "solver"
     leaves: int = 0
+    idle: Excluded | None = None
+    """Where GPUs may stay idle: the proof for every smaller count, if it is not too large."""
 
     @property
     def core(self) -> tuple[Rule, ...]:
@@ -107,12 +110,15 @@ class Refutation:
             "ways_out": [_way_mapping(way) for way in self.ways.ways],
             "does_not_help": list(self.ways.useless),
             "not_to_blame": list(self.innocent),
+            "fewer_gpus": {"counts": sorted(self.idle.trees), "rules": list(self.idle.rules)} if self.idle else None,
             "certificate": self.certificate,
         }
 
 
-def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
-    """Explain an infeasible problem.
+def refutation_of(
+    problem: Problem, *, seconds: float = 20.0, excluded_counts: Mapping[int, Any] | None = None
+) -> Refutation:
+    """Explain an infeasible problem; ``excluded_counts`` are trees that exclude smaller counts of GPUs.
 
     Raises :class:`~solver.search.Disagreement` if a layout turns up after all, or one that was found breaks a rule.
     """
@@ -121,12 +127,13 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
     except Exhausted:
         return Refutation(problem, (), False, None, WaysOut((), (), None), ())
     ways = ways_out(problem, found)
+    idle = excluded(problem, range(1, problem.gpus), excluded_counts or {}) if problem.allow_idle else None
     try:
-        proved = certified(problem, found.conflicts, ways.ways)
+        proved = certified(problem, found.conflicts, ways.ways, idle)
     except NotAConflict:  # only virtual stages that the quick question left out can be the reason
         found = conflicts_of(problem, seconds=seconds, interleaving=True)
         ways = ways_out(problem, found)
-        proved = _certified_at_last(problem, found, ways)
+        proved = _certified_at_last(problem, found, ways, idle)
     explained = tuple(Explained(conflict, steps_of(problem, conflict)) for conflict in found.conflicts)
     return Refutation(
         problem=problem,
@@ -138,12 +145,13 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
         certificate=proved.certificate if proved else None,
         proof="exhaustive" if proved else "solver",
         leaves=proved.leaves if proved else 0,
+        idle=idle if proved else None,
     )
 
 
-def _certified_at_last(problem: Problem, found: Conflicts, ways: WaysOut) -> Certified | None:
+def _certified_at_last(problem: Problem, found: Conflicts, ways: WaysOut, idle: Excluded | None) -> Certified | None:
     try:
-        return certified(problem, found.conflicts, ways.ways)
+        return certified(problem, found.conflicts, ways.ways, idle)
     except NotAConflict as error:
         raise Disagreement(f"the checker finds a layout under the rules {error}") from error
 
@@ -262,6 +270,7 @@ def _way_mapping(way: WayOut) -> dict[str, Any]:
         "note": way.note or None,
         "layout": layout,
         "tested": True,
+        "best": way.best,
     }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,8 @@ class Report:
     """What a request came to.
 
     ``status`` is optimal, feasible (time ran out), infeasible or unknown; ``refutation`` says why there is no layout
-    (infeasible only); ``asked`` the problem as asked, with every GPU.
+    (infeasible only); ``asked`` the problem as asked, with every GPU; ``excluded`` are trees that exclude smaller counts of
+    GPUs, where some may stay idle.
     """
 
     status: str
@@ -32,6 +34,7 @@ class Report:
     refutation: Refutation | None
     solver_version: str
     wall_seconds: float
+    excluded: Mapping[int, Any] = field(default_factory=dict)
 
     @cached_property
     def neighbours(self) -> tuple[Neighbour, ...]:

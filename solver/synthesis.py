@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 from constraints.layout import Layout
 from constraints.problem import Problem
 from solver.answer import Answer, answer_of
+from solver.idle import tree_of
 from solver.objectives import OBJECTIVES
 from solver.pareto import pareto_layouts
 from solver.refutation import refutation_of
@@ -52,13 +54,15 @@ def solve_problem(
     if pareto:
         problem = replace(problem, objective="step-time")
         found, solved = pareto_layouts(problem, seconds=seconds, found=progress), problem
+        excluded: dict[int, Any] = {}
     else:
-        found, solved = _search(problem, top, seconds)
+        found, solved, excluded = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
     refutation = None
     if found.status == "infeasible":
-        refutation = refutation_of(problem, seconds=max(1.0, seconds - (time.monotonic() - started)))
+        left = max(1.0, seconds - (time.monotonic() - started))
+        refutation = refutation_of(problem, seconds=left, excluded_counts=excluded)
     return Report(
         status=found.status,
         asked=problem,
@@ -66,23 +70,33 @@ def solve_problem(
         objective_value=objective.value(solved, found.layouts[0]) if found.layouts else None,
         objective_unit=objective.unit(problem),
         refutation=refutation,
+        excluded=excluded,
         solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
     )
 
 
-def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem]:
-    """The layouts, and the problem they solve: with ``allow_idle`` the one on the most GPUs that has any."""
+def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem, dict[int, Any]]:
+    """The layouts, and the problem they solve: with ``allow_idle`` the one on the most GPUs that has any.
+
+    Beside them the trees of counts that were excluded without the solver.
+    """
     deadline = time.monotonic() + seconds
+    excluded: dict[int, Any] = {}
     found = best_layouts(problem, top=top, seconds=seconds)
     if found.status != "infeasible" or not problem.allow_idle:
-        return found, problem
+        return found, problem, excluded
     for gpus in range(problem.gpus - 1, 0, -1):
+        left = deadline - time.monotonic()
+        tree = tree_of(problem, gpus) if left > 0 else None
+        if tree is not None:
+            excluded[gpus] = tree
+            continue
         fewer = replace(problem, gpus=gpus)
-        found = best_layouts(fewer, top=top, seconds=deadline - time.monotonic())
+        found = best_layouts(fewer, top=top, seconds=left)
         if found.status != "infeasible":
-            return found, fewer
-    return found, problem
+            return found, fewer, excluded
+    return Found("infeasible", ()), problem, excluded
 
 
 def _answer(solved: Problem, layout: Layout, asked: Problem) -> Answer:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from constraints.layout import Layout
 from constraints.pins import Pin
 from constraints.problem import Problem
+from constraints.refutation.space import values_of_decisions, virtual_stages
 from constraints.rule import Rule
 from solver.conflicts import Conflicts, Correction
+from solver.counts_between import fewest_note
 from solver.edits import Changed, asked_words, without_pins
 from solver.feasibility import any_layout, least_memory, plainest_layout
 from solver.moves import (
@@ -35,20 +37,29 @@ from solver.moves import (
     shorter_sequence,
     tenths_needed,
 )
+from solver.search import best_layouts
 
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
 MOST_WAYS = 6
+MOST_SEARCHED = 900
+"""Size of the problems that are searched for their best layout, together about half a second; beyond it a layout is shown
+that is only known to keep the rules. Sizes and no time, so that the same request gets the same report."""
+LONGEST_SEARCH = 30.0
 
 
 @dataclass(frozen=True)
 class WayOut:
-    """Edits that together lead to ``layout``, which keeps every rule of ``changed.problem``; ``note`` says more."""
+    """Edits that together lead to ``layout``, which keeps every rule of ``changed.problem``; ``note`` says more.
+
+    ``best`` is true if it is what ``solve`` would find there, false if it is only the plainest layout.
+    """
 
     changed: Changed
     layout: Layout
     cost: tuple[float, float]
     note: str = ""
+    best: bool = False
 
     @property
     def text(self) -> str:
@@ -89,7 +100,21 @@ class _Finder:
         for way in sorted(ways, key=lambda way: way.cost):
             unique.setdefault(way.text, way)
         self.useless += self._pins_that_do_not_help()
-        return WaysOut(tuple(unique.values())[:MOST_WAYS], tuple(self.useless), self.least)
+        shown = list(unique.values())[:MOST_WAYS]
+        return WaysOut(tuple(self._with_best_layouts(shown)), tuple(self.useless), self.least)
+
+    def _with_best_layouts(self, ways: list[WayOut]) -> Iterator[WayOut]:
+        """The ways with the best layout by the objective, as long as they are small enough together."""
+        left = MOST_SEARCHED
+        for way in ways:
+            problem = way.changed.problem
+            size = _search_size(problem)
+            if size > left:
+                yield way
+                continue
+            left -= size
+            found = best_layouts(problem, seconds=LONGEST_SEARCH)
+            yield replace(way, layout=found.layouts[0], best=True) if found.status == "optimal" else way
 
     # -- one change
 
@@ -122,7 +147,7 @@ class _Finder:
     def _machines(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_idle and self.problem.gpus > 1:
             yield from self._way("idle", start, fewer_gpus, _gpus_distance, note=_idle_note)
-        yield from self._way("gpus", start, self.more_gpus, _gpus_distance)
+        yield from self._way("gpus", start, self.more_gpus, _gpus_distance, note=fewest_note)
 
     def _memory(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_borderline:
@@ -232,8 +257,7 @@ class _Finder:
         moved = move(start)
         way = moved and self._witnessed(kind, moved, distance)
         if way:
-            words = note(self.problem, way.changed.problem) if note else ""
-            yield WayOut(way.changed, way.layout, way.cost, words)
+            yield replace(way, note=note(self.problem, way.changed.problem)) if note else way
 
     def _witnessed(
         self, kind: str, moved: Changed, distance: Callable[[Problem, Problem], float] | None, more: int = 0
@@ -250,6 +274,13 @@ COSTS = {
     **{"offload": 4, "gpus": 5, "memory": 5, "gpu": 5, "shorter": 6},
 }
 """What a change costs the person: words first, then what touches convergence, then speed, then machines."""
+
+
+def _search_size(problem: Problem) -> int:
+    """Pipeline shapes times tensor degrees: what the time of a search grows with."""
+    values = values_of_decisions(problem, wide=False)
+    shapes = sum(len(virtual_stages(problem, pp, values["vpp"])) for pp in values["pp"])
+    return shapes * len(values["tp"])
 
 
 def _pin_distance(asked: Problem, changed: Problem) -> float:

@@ -14,7 +14,8 @@ from constraints.pipeline.placement import place
 from constraints.problem import MICRO_BATCH_SIZES, Problem
 from constraints.refutation.space import divisors, virtual_stages
 from constraints.registry import enforced_rules
-from solver.objectives import OBJECTIVES, tie_break_key
+from solver.objectives import OBJECTIVES
+from solver.tie_breaks import tie_break_key
 
 
 def candidates(problem: Problem) -> Iterator[Layout]:

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from constraints.layout import Layout
 from constraints.problem import Problem
-from solver.objectives import OBJECTIVES, tie_break_key
+from solver.objectives import OBJECTIVES
 from solver.pareto import pareto_layouts
 from solver.search import best_layouts
+from solver.tie_breaks import tie_break_key
 from tests import enumeration
 from tests.strategies import problems
 

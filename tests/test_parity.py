@@ -6,8 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from constraints.problem import Problem
-from solver.objectives import OBJECTIVES, tie_break_key
+from solver.objectives import OBJECTIVES
 from solver.search import best_layouts
+from solver.tie_breaks import tie_break_key
 from tests import enumeration
 from tests.strategies import problems
 

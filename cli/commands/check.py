@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from constraints.errors import RequestError
 from constraints.problem import Origin
 from constraints.spelling import flag_of, spelling_of
 from solver.request import Request
+
+if TYPE_CHECKING:  # a layout that is fine does without it
+    from solver.single_changes import SingleChange
 
 __all__ = ["command"]
 
@@ -76,17 +79,20 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
         raise RequestError("layout", None, Origin("request", "layout"), "is missing: give words such as tp=8, or @FILE")
     fine = verdict.legal and verdict.fits
     nearest = None
+    single: tuple[SingleChange, ...] = ()
     if not fine:
-        from solver.nearest import nearest_legal  # half a second of ortools, which a legal layout does not pay
+        from solver.nearest import nearest_legal
+        from solver.single_changes import single_changes
 
-        nearest = nearest_legal(verdict)
+        nearest, single = nearest_legal(verdict), single_changes(verdict)
     if format_ == "json":
         mapping = verdict.to_mapping(relief=True) | {"nearest": nearest.to_mapping() if nearest else None}
+        mapping["single_changes"] = [one.to_mapping() for one in single]
         text = json.dumps(mapping, indent=1)
     else:
         from cli.text.judged import judged_text
 
-        text = judged_text(verdict, nearest)
+        text = judged_text(verdict, nearest, single)
     deliver(text, output)
     return 0 if fine else 1
 

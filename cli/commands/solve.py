@@ -37,7 +37,9 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
 @click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
-@click.option("--certificate", metavar="FILE", help="Where there is no layout: write the proof to FILE.")
+@click.option(
+    "--certificate", metavar="FILE", help="Write the proof to FILE: that there is no layout, or none that is better."
+)
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="text", show_default=True)
 def command(format_: str, output: str | None, certificate: str | None, **flags: Any) -> int:
     """Synthesize the best layout of MODEL: a catalog name, a config.json (or its folder), or a YAML entry.
@@ -85,14 +87,39 @@ def _progress(problem: Any) -> Any:
 
 
 def _deliver_certificate(report: Any, path: str) -> None:
-    """Write the proof, or say why there is none."""
-    if report.refutation is None or report.refutation.certificate is None:
-        why = "there is a layout" if report.answers else "the proof is too large, or nothing was proved"
-        click.echo(f"no certificate: {why}", err=True)
-        return
+    """Write the proof that there is no layout, or none that is better; or say why there is none."""
     from constraints.refutation.certificate import written
 
-    deliver(written(report.refutation.certificate), path)
+    if report.refutation is not None:
+        certificate, why = report.refutation.certificate, "the proof is too large, or nothing was proved"
+    elif report.status == "optimal":
+        certificate, why = _optimum(report)
+    else:
+        certificate, why = None, "nothing was proved in the time given"
+    if certificate is None:
+        click.echo(f"no certificate: {why}", err=True)
+        return
+    deliver(written(certificate), path)
+
+
+def _optimum(report: Any) -> tuple[Any, str]:
+    """(the certificate that no layout is better than the first, "") or (``None``, why there is none)."""
+    from constraints.refutation.tree import TooLarge
+    from solver.certificate import certified_optimum
+    from solver.idle import excluded
+
+    asked, best = report.asked, report.answers[0].layout
+    larger = excluded(asked, range(best.gpus + 1, asked.gpus + 1), report.excluded)
+    if larger is None and best.gpus < asked.gpus:
+        return None, f"the proof that more than {best.gpus} of the GPUs cannot be used is too large"
+    try:
+        done = certified_optimum(asked, best, larger)
+    except TooLarge as error:
+        return None, f"the proof that no layout is better has {error}"
+    click.echo(
+        f"certificate: no layout is better, shown in {done.leaves} steps and checked without the solver", err=True
+    )
+    return done.certificate, ""
 
 
 def _rendered(report: Any, format_: str) -> str:

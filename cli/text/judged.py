@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,13 +14,19 @@ from cli.text.time import seconds
 from solver.answer import Answer
 from solver.verdict import Verdict
 
-if TYPE_CHECKING:  # it imports ortools
+if TYPE_CHECKING:  # a layout that is fine does without them
     from solver.nearest import Nearest
+    from solver.single_changes import SingleChange
 
 __all__ = ["judged_text"]
 
+MOST_SINGLE = 6
+"""Single changes that are shown, the fastest; JSON holds them all."""
 
-def judged_text(verdict: Verdict, nearest: Nearest | None = None, width: int | None = None) -> str:
+
+def judged_text(
+    verdict: Verdict, nearest: Nearest | None = None, single: Sequence[SingleChange] = (), width: int | None = None
+) -> str:
     """The whole verdict as text."""
     page = Page(width)
     problem, answer = verdict.problem, verdict.answer
@@ -48,17 +55,34 @@ def judged_text(verdict: Verdict, nearest: Nearest | None = None, width: int | N
         page.entry("layout", one_line(answer))
         if verdict.legal:  # figures of a layout that cannot exist would mislead
             _figures(page, answer)
-    if nearest is not None:
+    if not (verdict.legal and verdict.fits):
         page.line()
-        page.entry("nearest", click.style(one_line(nearest.answer), fg="green", bold=True))
-        page.entry("", f"changed: {', '.join(nearest.words)}; memory {nearest.answer.memory.verdict}")
-    elif not (verdict.legal and verdict.fits):
-        page.line()
-        page.entry("nearest", "none was found near this one")
+        _nearest(page, nearest)
+        _single(page, single)
     if verdict.violations:
         page.line()
         page.entry("more", f"meshwright rules {verdict.violations[0].rule.id}")
     return page.text()
+
+
+def _nearest(page: Page, nearest: Nearest | None) -> None:
+    if nearest is None:
+        page.entry("nearest", "none was found near this one")
+        return
+    answer = nearest.answer
+    page.entry("nearest", click.style(one_line(answer), fg="green", bold=True))
+    page.entry("", f"changed: {', '.join(nearest.words)}")
+    memory = f"memory {answer.memory.verdict}" if answer.memory.verdict != "does not fit" else "it does not fit either"
+    page.entry("", f"{seconds(answer.timing.step.step_ns)} a step; {memory}")
+
+
+def _single(page: Page, single: Sequence[SingleChange]) -> None:
+    if not single:
+        page.entry("alone", "no change of one thing makes it legal and lets it fit")
+        return
+    shown = [f"{one.change.typed} ({seconds(one.step_ns)} a step)" for one in single[:MOST_SINGLE]]
+    more = f", and {len(single) - MOST_SINGLE} more" if len(single) > MOST_SINGLE else ""
+    page.entry("alone", f"any one of these would do: {', '.join(shown)}{more}")
 
 
 def _figures(page: Page, answer: Answer) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 import click
 
 from cli.text.page import Page
+from cli.text.time import seconds
 from constraints.memory.budget import memory_report
 from constraints.problem import GIB, Problem
 from constraints.rule import Rule
+from constraints.timing.step import step_time
 from solver.because import degree_words
 from solver.refutation import Blamed, Refutation
 from solver.ways_out import WayOut
@@ -127,19 +129,30 @@ def _ways(page: Page, refutation: Refutation) -> None:
             "none found: no change of a pin, the batch, the GPUs or the memory that was tried leaves a layout",
         )
         return
-    page.line(click.style("ways out", bold=True) + " (each tried: its layout passes every rule)")
-    for letter, way in zip("abcdefgh", refutation.ways.ways, strict=False):
-        _way(page, refutation.problem, letter, way)
+    ways = refutation.ways.ways
+    page.line(click.style("ways out", bold=True) + f" ({_tried(refutation)})")
+    mixed = any(way.best for way in ways) and not all(way.best for way in ways)
+    for letter, way in zip("abcdefgh", ways, strict=False):
+        _way(page, refutation.problem, letter, way, mixed=mixed)
 
 
-def _way(page: Page, asked: Problem, letter: str, way: WayOut) -> None:
+def _tried(refutation: Refutation) -> str:
+    """What is true of all the layouts that are shown."""
+    if any(way.best for way in refutation.ways.ways):
+        return f"each tried: its best layout for {refutation.problem.objective}, which passes every rule"
+    return "each tried: a layout that passes every rule, not searched for the best"
+
+
+def _way(page: Page, asked: Problem, letter: str, way: WayOut, *, mixed: bool) -> None:
     instead = [edit.instead for edit in way.changed.edits if edit.instead and edit.text]
     note = f"instead of {' '.join(instead)}" if instead else ""
     note = "; ".join(part for part in (note, way.note) if part)
     page.raw(f"{letter:>6}.", click.style(way.text, fg="green", bold=True) + (f"  ({note})" if note else ""))
     report = memory_report(way.changed.problem, way.layout)
     memory = f", up to {report.high_bytes / GIB:.1f} of {report.budget_bytes / GIB:.1f} GiB" if report else ""
-    page.entry("", f"{degree_words(asked, way.layout)}{memory}")
+    plain = " (not searched for the best)" if mixed and not way.best else ""
+    time = f", {seconds(step_time(way.changed.problem, way.layout).step_ns)} a step" if way.best else ""
+    page.entry("", f"{degree_words(asked, way.layout)}{time}{memory}{plain}")
 
 
 def _proof(page: Page, refutation: Refutation) -> None:
@@ -147,11 +160,20 @@ def _proof(page: Page, refutation: Refutation) -> None:
         page.entry("proof", "solver: two models of CP-SAT agree; too large for a certificate")
         return
     if refutation.problem.allow_idle:
-        page.entry(
-            "idle", "with some of the GPUs idle there is none either, says the search; the proof is for all of them"
-        )
+        _idle(page, refutation)
     page.entry(
         "proof",
         f"{refutation.proof}: every layout is excluded in {refutation.leaves} steps, checked without the solver; "
         "--certificate FILE keeps them, meshwright verify FILE checks them again",
     )
+
+
+def _idle(page: Page, refutation: Refutation) -> None:
+    gpus, idle = refutation.problem.gpus, refutation.idle
+    if gpus == 1:
+        return
+    if idle is None:
+        page.entry("idle", "with some GPUs idle there is none either, says the search; the proof is for all of them")
+        return
+    counts = f"1 to {gpus - 1}" if gpus > 2 else "1"
+    page.entry("idle", f"nor is there one on {counts} of the GPUs, the others idle: {', '.join(idle.rules)}")

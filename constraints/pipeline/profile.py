@@ -89,15 +89,21 @@ class Stage:
 
 @lru_cache(maxsize=16384)
 def stages_of(
-    model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int
+    model: ModelSpec,
+    assignment: Assignment,
+    vpp: int | None,
+    group: int,
+    microbatches: int,
+    ranks: tuple[int, ...] | None = None,
 ) -> tuple[Stage, ...]:
-    """Every stage of the pipeline in rank order; a rank with several fullest states stands there once for each.
+    """Every stage of the pipeline (or those of ``ranks``) in order; a rank with several fullest states stands there once for
+    each.
 
     ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be
     capped.
     """
-    ranks = range(assignment.pp)
-    return tuple(stage for rank in ranks for stage in _rank(model, assignment, vpp, group, microbatches, rank))
+    wanted = range(assignment.pp) if ranks is None else ranks
+    return tuple(stage for rank in wanted for stage in _rank(model, assignment, vpp, group, microbatches, rank))
 
 
 def _rank(

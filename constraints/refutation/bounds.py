@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
-from types import SimpleNamespace
+from functools import lru_cache
 from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
@@ -20,10 +20,11 @@ from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, stages_of
 from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
-from constraints.refutation.ranges import Choice, Range, Ranges, Unbounded, high, low, of
+from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
+from models_catalog.schema import ModelSpec
 
-__all__ = ["DEAR", "excludes", "holds_at_the_end"]
+__all__ = ["DEAR", "BoxBuilder", "excludes", "holds_at_the_end", "point_at_the_end"]
 
 MOST_ASKED = 400
 """Questions to a rule before bounds are tried instead."""
@@ -53,10 +54,14 @@ def excludes(rule: Rule, space: Space, box: Box) -> bool:
 def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     """Whether the rule holds where every decision is at its largest and nothing is interleaved: a bound that says
     otherwise would be wrong."""
+    taken = point_at_the_end(space, box)
+    return taken is not None and rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+
+
+def point_at_the_end(space: Space, box: Box) -> dict[str, int] | None:
+    """The largest value of every decision, nothing interleaved; ``None`` if the space has no such layout."""
     taken = {name: values[-1] for name, values in box.items()} | {"vpp": box["vpp"][0]}
-    if taken["vpp"] not in space.stages(taken["pp"]):
-        return False
-    return rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+    return taken if taken["vpp"] in space.stages(taken["pp"]) else None
 
 
 class BoxBuilder:
@@ -67,30 +72,29 @@ class BoxBuilder:
 
     def __init__(self, space: Space, box: Box) -> None:
         self.space, self.box = space, box
-        self.arithmetic = Ranges()
+        self.arithmetic = Ranges(space.known)
         self.excluded = False
-        self.x: Any = self._decisions()
+        self.x: Any = Decided(self._decisions())
+        self.arithmetic.x = self.x
 
-    def _decisions(self) -> SimpleNamespace:
+    def _decisions(self) -> dict[str, Any]:
         a, box, problem = self.arithmetic, self.box, self.space.problem
-        x = SimpleNamespace(**{name: of(values) for name, values in box.items() if name != "recompute"})
+        x: dict[str, Any] = {name: of(values) for name, values in box.items() if name != "recompute"}
         options = tuple(self.space.options[i] for i in box["recompute"])
-        x.recompute = options[0] if len(options) == 1 else Choice(options)
-        x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
-        x.sequence_shards = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
+        x["recompute"] = options[0] if len(options) == 1 else Choice(options)
+        x["stage_gpus"] = a.mul(a.mul(x["tp"], x["cp"]), x["dp"])
+        x["sequence_shards"] = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
         if problem.global_batch_size is not None:
-            x.global_batch_size = problem.global_batch_size
-            x.batch_unit = None
-            return x
+            return x | {"global_batch_size": problem.global_batch_size, "batch_unit": None}
         group = problem.settings.microbatch_group_size_per_vp_stage
         multiples = {1} if 1 in box["vpp"] or 1 in box["pp"] else set()
         if any(v > 1 for v in box["vpp"]):
             multiples |= {group or pp for pp in box["pp"] if pp > 1}
         units = {dp * mbs for dp in box["dp"] for mbs in box["micro_batch_size"]}
         counts = {chosen_microbatches(problem.target_sequences, u, 1, k) for u in units for k in multiples}
-        x.num_microbatches = of(counts)
-        x.global_batch_size = a.mul(a.mul(x.dp, x.micro_batch_size), x.num_microbatches)
-        x.batch_unit = a.mul(of(units), of(multiples))
+        x["num_microbatches"] = of(counts)
+        x["global_batch_size"] = a.mul(a.mul(x["dp"], x["micro_batch_size"]), x["num_microbatches"])
+        x["batch_unit"] = a.mul(of(units), of(multiples))
         return x
 
     def _require(self, possible: bool, when: bool | None = True) -> None:
@@ -160,31 +164,19 @@ class BoxBuilder:
         self._require(not all(self._too_much(vpps, formulas, bound) for vpps in kinds if vpps))
 
     def _too_much(self, vpps: list[int], formulas: Callable[[Any], Iterable[Any]], bound: int) -> bool:
-        ranks = self._least_stages(vpps)
-        return any(low(quantity) > bound for stage in ranks for quantity in formulas(stage))
+        return any(low(quantity) > bound for stage in self.least_stages(vpps) for quantity in formulas(stage))
 
-    def _least_stages(self, vpps: list[int]) -> list[Stage]:
-        """For a few ranks, the least that the rank holds under any of the shapes; none if a shape holds nothing."""
+    def least_stages(self, vpps: Sequence[int]) -> Iterator[Stage]:
+        """For a few ranks, one after the other, the least that the rank holds under any of the shapes; none if a shape
+        holds nothing."""
         (pp,) = self.box["pp"]
         group = self.space.problem.settings.microbatch_group_size_per_vp_stage or pp
         counts = self._counts(group) if pp > 1 and max(vpps) > 1 else frozenset({1})
-        key = (pp, tuple(vpps), counts)
-        if key not in self.space.stages_seen:
-            self.space.stages_seen[key] = self._stages(pp, vpps, group, counts)
-        stages: list[Stage] = self.space.stages_seen[key]
-        return stages
-
-    def _stages(self, pp: int, vpps: list[int], group: int, counts: frozenset[int]) -> list[Stage]:
-        model = self.space.problem.model
-        shapes: list[tuple[Stage, ...]] = []
-        for vpp in vpps:
-            placed = place(model, pp, vpp)
-            if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
-                return []
-            interleaved = vpp if vpp > 1 and pp > 1 else None
-            shapes += [stages_of(model, placed[0], interleaved, group, count) for count in counts]
-        ranks = sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp)))
-        return [_least([stage for stages in shapes for stage in stages if stage.rank == rank]) for rank in ranks]
+        for rank in sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp))):
+            stage = _least_of_shapes(self.space.problem.model, pp, tuple(vpps), group, counts, rank)
+            if stage is None:
+                return
+            yield stage
 
     def _counts(self, group: int) -> frozenset[int]:
         """Micro-batch counts that differ in what is held: all counts from two whole groups on hold the same."""
@@ -198,6 +190,22 @@ class BoxBuilder:
         if len(counts) > MOST_COUNTS:
             raise Unbounded("too many micro-batch counts")
         return counts
+
+
+@lru_cache(maxsize=16384)
+def _least_of_shapes(
+    model: ModelSpec, pp: int, vpps: tuple[int, ...], group: int, counts: frozenset[int], rank: int
+) -> Stage | None:
+    """The least that the rank holds under any of the shapes; ``None`` if a shape holds nothing."""
+    found: list[Stage] = []
+    for vpp in vpps:
+        placed = place(model, pp, vpp)
+        if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
+            return None
+        interleaved = vpp if vpp > 1 and pp > 1 else None
+        for count in counts:
+            found += stages_of(model, placed[0], interleaved, group, count, (rank,))
+    return _least(found)
 
 
 def _least(stages: list[Stage]) -> Stage:

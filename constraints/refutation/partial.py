@@ -14,6 +14,7 @@ from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, PipelineSplit, Recompute
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
+from constraints.refutation.ranges import Known
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
 
@@ -52,8 +53,7 @@ class Space:
         self.root: dict[str, tuple[int, ...]] = {name: tuple(values[name]) for name in DECISIONS if name in values}
         self.options: tuple[Recompute, ...] = problem.recompute_options
         self._stages: dict[int, frozenset[int]] = {}
-        self.stages_seen: dict[Any, Any] = {}
-        """What bounds remember of pipeline shapes."""
+        self.known = Known()
         pairs = [self.stages(pp) for pp in self.root["pp"]]
         self.root["vpp"] = tuple(v for v in self.root["vpp"] if any(v in pair for pair in pairs))
 

@@ -6,11 +6,11 @@ whatever the formula is, so no formula has to be believed to be monotone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from itertools import product
 from typing import Any
 
-__all__ = ["Choice", "Range", "Ranges", "Unbounded"]
+__all__ = ["Choice", "Decided", "Known", "Range", "Ranges", "Unbounded"]
 
 LARGEST_SET = 512
 """Values of a small quantity are remembered up to this many; look-ups need them."""
@@ -81,11 +81,68 @@ def high(a: Operand) -> int:
     return a if isinstance(a, int) else a.high
 
 
-class Ranges:
-    """:class:`constraints.arithmetic.Arithmetic` on ranges, for one box of decisions."""
+class Known:
+    """What formulas came to in other boxes of the same problem, by the values of the decisions that they really read."""
 
     def __init__(self) -> None:
-        self._built: dict[Hashable, Any] = {}
+        self.formulas: dict[Hashable, dict[tuple[str, ...], dict[Hashable, Any]]] = {}
+        self.tables: dict[Hashable, int] = {}
+
+
+class Decided:
+    """The decisions as a formula reads them, which notes what it reads."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+        self._reading: list[set[str]] = []
+        self._keys: dict[str, Hashable] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self._values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        if self._reading:
+            self._reading[-1].add(name)
+        return value
+
+    def begin(self) -> None:
+        """A formula begins."""
+        self._reading.append(set())
+
+    def end(self) -> set[str]:
+        """It is done; what it read was read by the formula around it as well."""
+        read = self._reading.pop()
+        self.read(read)
+        return read
+
+    def read(self, names: Iterable[str]) -> None:
+        """The formula that is being made read these."""
+        if self._reading:
+            self._reading[-1].update(names)
+
+    def key(self, names: Iterable[str]) -> Hashable:
+        """The values of those decisions, to look up by."""
+        return tuple(self._keys[name] if name in self._keys else self._key(name) for name in names)
+
+    def _key(self, name: str) -> Hashable:
+        value = self._values[name]
+        if isinstance(value, Range):
+            value = (value.low, value.high, value.values)
+        elif isinstance(value, Choice):
+            value = value.options
+        self._keys[name] = value
+        key: Hashable = value
+        return key
+
+
+class Ranges:
+    """:class:`constraints.arithmetic.Arithmetic` on ranges, for one box of decisions (``x``, once they are made)."""
+
+    def __init__(self, known: Known | None = None) -> None:
+        self._known = known or Known()
+        self._built: dict[Hashable, tuple[Any, tuple[str, ...]]] = {}
+        self.x: Decided | None = None
 
     def mul(self, a: Operand, b: Operand) -> Operand:
         if isinstance(a, int):
@@ -131,8 +188,14 @@ class Ranges:
         points = list(product(*(domain for domain in domains if domain is not None)))
         if len(points) > LARGEST_SET:
             raise Unbounded("a look-up with too many entries")
-        results = [table(problem, *point) for point in points]
+        results = [self._entry(table, problem, point) for point in points]
         return results[0] if min(results) == max(results) else Range(min(results), max(results))
+
+    def _entry(self, table: Callable[..., int], problem: Any, point: tuple[int, ...]) -> int:
+        key = (table, point)
+        if key not in self._known.tables:
+            self._known.tables[key] = table(problem, *point)
+        return self._known.tables[key]
 
     def choose(self, choice: Any, formula: Callable[[Any], Operand]) -> Operand:
         if not isinstance(choice, Choice):
@@ -142,6 +205,29 @@ class Ranges:
         return lowest if lowest == highest else Range(lowest, highest)
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        if key not in self._built:
-            self._built[key] = make()
-        return self._built[key]
+        x = self.x
+        if x is None:
+            return make()
+        if key in self._built:
+            made, names = self._built[key]
+            x.read(names)
+            return made
+        made, names = self._built[key] = self._looked_up(x, key, make)
+        return made
+
+    def _looked_up(self, x: Decided, key: Hashable, make: Callable[[], Any]) -> tuple[Any, tuple[str, ...]]:
+        """(what the formula comes to, the decisions that it reads), as it was in another box if those were alike."""
+        results = self._known.formulas.setdefault(key, {})
+        for names, by_values in results.items():
+            found = by_values.get(x.key(names), self)
+            if found is not self:
+                x.read(names)
+                return found, names
+        x.begin()
+        try:
+            made = make()
+        finally:
+            read = x.end()
+        names = tuple(sorted(read))
+        results.setdefault(names, {})[x.key(names)] = made
+        return made, names

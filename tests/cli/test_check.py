@@ -194,8 +194,16 @@ def test_json_holds_the_whole_verdict():
 def test_the_nearest_legal_layout_changes_least():
     found = checked(*ASKED, "tp=8", "pp=3", "sp=true", "gbs=128")
     assert not found["legal"]
-    assert found["nearest"]["changes"] == {"pp": {"from": 3, "to": 4}}
-    assert (found["nearest"]["tp"], found["nearest"]["pp"]) == (8, 4)
+    assert found["nearest"]["changes"] == {"pp": {"from": 3, "to": 2}}
+    assert (found["nearest"]["tp"], found["nearest"]["pp"]) == (8, 2)
+
+
+def test_single_changes_say_what_would_do_alone():
+    found = checked(*ASKED, "tp=8", "pp=3", "sp=true", "gbs=128")
+    assert [one["change"] for one in found["single_changes"]] == [{"pp": pp} for pp in (2, 4, 1, 8)]
+    assert found["single_changes"][0]["step_seconds"] == found["nearest"]["time"]["step_seconds"]
+    fine = checked(*ASKED, "tp=8", "pp=4", "sp=true", "gbs=128")
+    assert fine["single_changes"] == []
 
 
 def test_files_say_where_each_value_stood(tmp_path):

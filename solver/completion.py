@@ -1,0 +1,42 @@
+"""A whole layout from some of its degrees: what follows from them, as Megatron reckons it or as ``solve`` chooses it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from constraints.batch_choice import chosen_microbatches
+from constraints.layout import Layout, PipelineSplit
+from constraints.pipeline.placement import place
+from constraints.problem import Problem
+
+__all__ = ["completed", "placed"]
+
+
+def completed(problem: Problem, x: Layout, batch: int | None) -> Layout | str:
+    """``x`` with dp, edp and the micro-batches that its other degrees leave, or why there are none.
+
+    ``batch`` is the global batch to keep; ``None``: the one nearest to the target. Nothing is asked of any rule.
+    """
+    ranks, expert_ranks = x.tp * x.cp * x.pp, x.etp * x.ep * x.pp
+    if x.gpus % ranks or x.gpus % expert_ranks:
+        return "the degrees do not divide the GPUs"
+    dp = x.gpus // ranks
+    unit = dp * x.micro_batch_size
+    if batch is None:
+        multiple = x.microbatch_group if x.interleaved else 1
+        count = chosen_microbatches(problem.target_sequences, dp, x.micro_batch_size, multiple)
+    else:
+        count, rest = divmod(batch, unit)
+        if rest or not count:
+            return "the batch does not come out"
+    return replace(
+        x, dp=dp, edp=x.gpus // expert_ranks, num_microbatches=count, global_batch_size=batch or count * unit
+    )
+
+
+def placed(problem: Problem, x: Layout) -> PipelineSplit | None:
+    """Where ``solve`` would put the layers on these stages; ``None`` if there are not layers enough, or no form says it."""
+    if x.pp * x.chunks_per_rank > problem.model.num_layers:
+        return None
+    found = place(problem.model, x.pp, x.chunks_per_rank)
+    return found[1] if found is not None else None
