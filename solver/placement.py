@@ -16,9 +16,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from constraints.partition.kinds import ends_with, fewest_in_windows, runs_of, starts_with
+from constraints.partition.parts import BETWEEN, Part, behind, fine_parts
+from constraints.partition.rank import Rank
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
-from solver.ranks import BETWEEN, Part, Rank, behind, fine_parts
 
 if TYPE_CHECKING:
     from solver.model import Model

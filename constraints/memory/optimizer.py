@@ -99,6 +99,12 @@ def adapter_bytes(a: Arithmetic, p: Problem, elements: Quantity, shards: Quantit
 
 def step_bytes(a: Arithmetic, p: Problem, elements: Quantity, shards: Quantity) -> Quantity:
     """Bytes that live only during the optimizer step: fp32 copies of the owned gradients or moments."""
+    each = copied_bytes(p)
+    return a.ceil_div(elements * each, shards) if each else 0
+
+
+def copied_bytes(p: Problem) -> int:
+    """Bytes per owned element that the optimizer's step copies."""
     settings, each = p.settings, 0
     if not trains_all(p) or p.precision == "fp32":
         return 0
@@ -108,7 +114,7 @@ def step_bytes(a: Arithmetic, p: Problem, elements: Quantity, shards: Quantity) 
     if settings.use_precision_aware_optimizer and moments != ("fp32", "fp32"):
         # Transformer Engine's FusedAdam steps on fp32 copies of what is neither all fp32 nor all bf16
         each += {("bf16", "bf16"): 0}.get(moments, 8 if not {"fp32", "bf16"} >= set(moments) else 4)
-    return a.ceil_div(elements * each, shards) if each else 0
+    return each
 
 
 def _plain_bytes(p: Problem) -> int:

@@ -38,10 +38,9 @@ def allocated_bytes(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quan
 def peaks(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> list[Quantity]:
     """The quantities of which the largest is the peak: a bound on each is a bound on it, and needs no maximum."""
     static = _resting(a, p, x, stage)
-    step = _step(a, p, x, stage)
     passes = static + _live_activations(a, p, x, stage) + _busiest(a, p, x, stage.kinds, stage.heads)
     passes = passes + _gathered_units(a, p, x, stage)
-    return [passes] if isinstance(step, int) and step == 0 else [passes, static + step]
+    return [passes, static + _step(a, p, x, stage)] if optimizer.copied_bytes(p) else [passes]
 
 
 def _resting(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:

@@ -7,42 +7,42 @@ fails on every completion of the box.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields, replace
-from functools import lru_cache
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Recompute
-from constraints.pipeline.assignment import assignment_of
-from constraints.pipeline.placement import place
-from constraints.pipeline.profile import Stage, stages_of
-from constraints.pipeline.schedule import STEADY_GROUPS
+from constraints.partition.bounds import Forms, Pipeline
+from constraints.partition.search import IDLE_ALLOWED, best_partition
 from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
 from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
-from models_catalog.schema import ModelSpec
 
 __all__ = ["DEAR", "BoxBuilder", "excludes", "holds_at_the_end", "point_at_the_end"]
 
+CAPACITY = "memory.capacity"
 MOST_ASKED = 400
 """Questions to a rule before bounds are tried instead."""
 MOST_OF_A_DEAR_RULE = 8
 """Completions that a dear rule is asked about one by one."""
 DEAR = 7
 """A rule that reads so many decisions is dear to ask (the memory rule reads them all)."""
-MOST_COUNTS = 64
 
 
 def excludes(rule: Rule, space: Space, box: Box) -> bool:
     """True if ``rule`` is shown to hold on no completion of ``box``; false says nothing."""
+    if rule.id == CAPACITY:
+        return _holds_too_much(rule, space, box)
     dear = len(rule.scope) >= DEAR
     if not dear or math.prod(map(len, box.values())) <= MOST_OF_A_DEAR_RULE:
         try:
             return fails_everywhere(rule, space, box, MOST_ASKED)
         except TooMany:
             pass
+    return _excluded_by_bounds(rule, space, box)
+
+
+def _excluded_by_bounds(rule: Rule, space: Space, box: Box) -> bool:
     builder = BoxBuilder(space, box)
     try:
         rule.post(builder, space.problem)
@@ -51,10 +51,21 @@ def excludes(rule: Rule, space: Space, box: Box) -> bool:
     return builder.excluded
 
 
+def _holds_too_much(rule: Rule, space: Space, box: Box) -> bool:
+    """The rule of memory is about all partitions of the layers: by counting, or, all else decided, by the best of them."""
+    if _excluded_by_bounds(rule, space, box):
+        return True
+    if any(len(values) > 1 for values in box.values()):
+        return False
+    return best_partition(space.problem, space.layout({name: values[0] for name, values in box.items()})) is None
+
+
 def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     """Whether the rule holds where every decision is at its largest and nothing is interleaved: a bound that says
     otherwise would be wrong."""
     taken = point_at_the_end(space, box)
+    if taken is not None and rule.id == CAPACITY:
+        return best_partition(space.problem, space.layout(taken)) is not None
     return taken is not None and rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
 
 
@@ -157,78 +168,22 @@ class BoxBuilder:
         return seen.pop() if len(seen) == 1 else None
 
     def at_most_held(self, formulas: Callable[[Any], Iterable[Any]], bound: int) -> None:
-        """Excluded if, plain and interleaved alike, some rank holds too much even at the least that it can hold."""
+        """Excluded if no partition of the layers keeps all ranks within ``bound``, by counting."""
         if len(self.box["pp"]) != 1:
             return
-        kinds = [[v for v in self.box["vpp"] if (v > 1) == interleaved] for interleaved in (False, True)]
-        self._require(not all(self._too_much(vpps, formulas, bound) for vpps in kinds if vpps))
+        forms = self.forms(1, formulas, alive=True)
+        most_first = sorted(self.box["vpp"], reverse=True)
+        self._require(any(forms.may_keep_within(self.pipeline(vpp), bound) for vpp in most_first))
 
-    def _too_much(self, vpps: list[int], formulas: Callable[[Any], Iterable[Any]], bound: int) -> bool:
-        return any(low(quantity) > bound for stage in self.least_stages(vpps) for quantity in formulas(stage))
+    def forms(self, vpp: int, formulas: Callable[[Any], Iterable[Any]], *, alive: bool) -> Forms:
+        """The least that ``formulas`` come to for ranks of ``vpp`` chunks, as forms in the layers that a rank holds."""
+        problem = self.space.problem
+        idle = IDLE_ALLOWED in problem.relaxed or self.box["pp"][-1] > problem.model.num_layers
+        return Forms(problem.model, vpp, lambda rank: [low(q) for q in formulas(rank)], alive=alive, idle=idle)
 
-    def least_stages(self, vpps: Sequence[int]) -> Iterator[Stage]:
-        """For a few ranks, one after the other, the least that the rank holds under any of the shapes; none if a shape
-        holds nothing."""
+    def pipeline(self, vpp: int) -> Pipeline:
+        """The pipeline of a box in which ``pp`` is decided."""
         (pp,) = self.box["pp"]
-        group = self.space.problem.settings.microbatch_group_size_per_vp_stage or pp
-        counts = self._counts(group) if pp > 1 and max(vpps) > 1 else frozenset({1})
-        for rank in sorted({0, 1, 2, pp // 2, pp - 1} & set(range(pp))):
-            stage = _least_of_shapes(self.space.problem.model, pp, tuple(vpps), group, counts, rank)
-            if stage is None:
-                return
-            yield stage
-
-    def _counts(self, group: int) -> frozenset[int]:
-        """Micro-batch counts that differ in what is held: all counts from two whole groups on hold the same."""
-        quantity = self.x.num_microbatches
-        values = (quantity,) if isinstance(quantity, int) else quantity.values
-        if values is None:
-            raise Unbounded("too many micro-batch counts")
-        (pp,) = self.box["pp"]
-        steady = STEADY_GROUPS * group
-        counts = frozenset(min(value, steady) if group >= pp else value for value in values)
-        if len(counts) > MOST_COUNTS:
-            raise Unbounded("too many micro-batch counts")
-        return counts
-
-
-@lru_cache(maxsize=16384)
-def _least_of_shapes(
-    model: ModelSpec, pp: int, vpps: tuple[int, ...], group: int, counts: frozenset[int], rank: int
-) -> Stage | None:
-    """The least that the rank holds under any of the shapes; ``None`` if a shape holds nothing."""
-    found: list[Stage] = []
-    for vpp in vpps:
-        placed = place(model, pp, vpp)
-        if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
-            return None
-        interleaved = vpp if vpp > 1 and pp > 1 else None
-        for count in counts:
-            found += stages_of(model, placed[0], interleaved, group, count, (rank,))
-    return _least(found)
-
-
-def _least(stages: list[Stage]) -> Stage:
-    """A stage that holds of everything the least that any of ``stages`` holds."""
-    first, *others = stages
-    if not others:
-        return first
-    least: dict[str, Any] = {}
-    for f in fields(Stage):
-        values = [getattr(stage, f.name) for stage in stages]
-        if f.name in ("layers", "live"):
-            least[f.name] = _fewest(values)
-        elif f.name == "copies":
-            least[f.name] = (min(min(copies) for copies in values),) * min(map(len, values))
-        elif isinstance(values[0], bool):
-            least[f.name] = all(values)
-        elif isinstance(values[0], int):
-            least[f.name] = min(values)
-    return replace(first, **least)
-
-
-def _fewest(counts: list[tuple[tuple[Any, int], ...]]) -> tuple[tuple[Any, int], ...]:
-    least = Counter(dict(counts[0]))
-    for other in counts[1:]:
-        least &= Counter(dict(other))
-    return tuple(sorted((kind, n) for kind, n in least.items() if n))
+        problem = self.space.problem
+        group = problem.settings.microbatch_group_size_per_vp_stage or pp
+        return Pipeline(problem.model, pp, vpp, group, max(1, low(self.x.num_microbatches)))

@@ -5,29 +5,29 @@ Written apart from the solver's objectives: a certificate is checked by other co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering
 from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.overhead import high_bytes
-from constraints.memory.stage import allocated_bytes
-from constraints.pipeline.assignment import assignment_of
-from constraints.pipeline.placement import place
-from constraints.pipeline.profile import Stage, slowest_candidates, stages_of
+from constraints.memory.stage import allocated_bytes, peaks
+from constraints.partition.search import best_partition
+from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.refutation.bounds import BoxBuilder, point_at_the_end
 from constraints.refutation.partial import Box, Space
-from constraints.refutation.ranges import Unbounded, high, low
-from constraints.timing.communication import communication_ns
-from constraints.timing.pipeline import PARTS
+from constraints.refutation.ranges import Unbounded, high
+from constraints.timing.communication import communication_ns, transfer
+from constraints.timing.pipeline import PARTS, hops
 from constraints.timing.step import stage_step
-from models_catalog.schema import ModelSpec
 
 __all__ = ["OBJECTIVES", "better_at_the_end", "no_less_than", "value_of"]
 
+ROUNDED = 1024
+"""What rounding may have added to the time of a rank, in its own units: less than one for each layer."""
 OBJECTIVES = ("step-time", "communication", "memory", "data-parallel")
 
 
@@ -43,7 +43,9 @@ def value_of(problem: Problem, layout: Layout) -> int:
     if stages is None:
         raise ValueError("the layers of this layout are not placed")
     a = Remembering()
-    value = max(_of_stage(a, problem, layout, stage, layout.pp, layout.chunks_per_rank) for stage in stages)
+    hop = transfer(a, problem, layout)
+    between = hops(a, hop, layout.num_microbatches, layout.pp, layout.chunks_per_rank)
+    value = max(_of_stage(a, problem, layout, stage, between) for stage in stages)
     return _compared(problem, value, layout.global_batch_size)
 
 
@@ -64,40 +66,44 @@ def no_less_than(space: Space, box: Box, value: int) -> bool:
 def _all_no_less_than(space: Space, box: Box, value: int) -> bool:
     """The same for a box that is interleaved throughout, or not at all."""
     problem, builder = space.problem, BoxBuilder(space, box)
-    (pp,) = box["pp"]
-    batch = high(builder.x.global_batch_size)
-
-    def least(stage: Stage, vpp: int) -> int:
-        quantity = _of_stage(builder.arithmetic, problem, builder.x, stage, pp, vpp)
-        return _compared(problem, low(quantity), batch)
-
-    return all(any(least(stage, vpp) >= value for stage in _stages(builder, pp, vpp)) for vpp in box["vpp"])
-
-
-def _stages(builder: BoxBuilder, pp: int, vpp: int) -> Iterable[Stage]:
-    """Stages that every layout of the box has with these ranks and chunks: where the layers go follows from them."""
-    if builder.space.problem.objective == "memory":
-        return builder.least_stages([vpp])
-    return _working_stages(builder.space.problem.model, pp, vpp)
+    batch = high(builder.x.global_batch_size) if problem.global_batch_size is None else 1
+    below = _most_below(problem, value, batch)
+    by_memory = problem.objective == "memory"
+    for vpp in box["vpp"]:
+        formulas = _formulas(builder, vpp)
+        forms = builder.forms(vpp, formulas, alive=by_memory)
+        if forms.may_keep_within(builder.pipeline(vpp), below + (0 if by_memory else ROUNDED)):
+            return False
+    return True
 
 
-@lru_cache(maxsize=1024)
-def _working_stages(model: ModelSpec, pp: int, vpp: int) -> tuple[Stage, ...]:
-    """Stages that may be the slowest, the last first: the micro-batches in flight are nothing to their time."""
-    placed = place(model, pp, vpp)
-    if placed is None or assignment_of(model, pp, vpp, placed[1]) is None:
-        return ()
-    stages = stages_of(model, placed[0], vpp if vpp > 1 and pp > 1 else None, pp, 2 * pp)
-    return tuple(reversed(slowest_candidates(stages)))
+def _formulas(builder: BoxBuilder, vpp: int) -> Callable[[Any], list[Quantity]]:
+    """What is measured of a rank, as quantities of which the largest counts."""
+    a, p, x = builder.arithmetic, builder.space.problem, builder.x
+    (pp,) = builder.box["pp"]
+    if p.objective == "step-time":
+        between = hops(a, transfer(a, p, x), x.num_microbatches, pp, vpp)
+        return lambda rank: list(stage_step(a, p, x, rank, vpp, between))
+    if p.objective == "communication":
+        return lambda rank: [communication_ns(a, p, x, rank)]
+    return lambda rank: [high_bytes(a, p, x, peak) for peak in peaks(a, p, x, rank)]
 
 
-def _of_stage(a: Arithmetic, p: Problem, x: Any, stage: Stage, pp: int, chunks: int) -> Quantity:
+def _most_below(problem: Problem, value: int, batch: int) -> int:
+    """The most that a rank can count, before it is compared, without counting as ``value`` or more."""
+    if problem.objective == "memory":
+        return value - 1
+    nanoseconds = value * batch - 1
+    return nanoseconds * PARTS if problem.objective == "step-time" else nanoseconds
+
+
+def _of_stage(a: Arithmetic, p: Problem, x: Layout, stage: Stage, hops_64: int) -> int:
     """As one stage has it; step times in 64ths of a nanosecond."""
     if p.objective == "step-time":
-        return a.maximum(*stage_step(a, p, x, stage, pp, chunks))
+        return max(stage_step(a, p, x, stage, x.chunks_per_rank, hops_64))
     if p.objective == "communication":
-        return communication_ns(a, p, x, stage)
-    return high_bytes(a, p, x, allocated_bytes(a, p, x, stage))
+        return int(communication_ns(a, p, x, stage))
+    return int(high_bytes(a, p, x, allocated_bytes(a, p, x, stage)))
 
 
 def _compared(problem: Problem, value: int, batch: int) -> int:
@@ -114,7 +120,5 @@ def better_at_the_end(space: Space, box: Box, value: int) -> bool:
     if point is None:
         return False
     layout = space.layout(point)
-    try:
-        return value_of(space.problem, layout) < value
-    except ValueError:
-        return False
+    best = best_partition(space.problem, layout, fitting=False)
+    return best is not None and value_of(space.problem, replace(layout, split=best.split)) < value

@@ -93,12 +93,12 @@ def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, weight: int = PARTS) -> Quantity:
     """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
-    own: Quantity = 0
-    every: Quantity = 0
-    for part, count in stage_parts(stage).items():
+    here, every, elsewhere = stage_parts(stage), 0, 0
+    for part, in_all in model_parts(p).items():
         single, all_of_them = _part_times(a, p, x, part)
-        own, every = own + a.mul(single, count), every + a.mul(all_of_them, count)
-    return pipelined(a, every, whole_model_ns(a, p, x) - own, chunks, weight)
+        count: Quantity = here.get(part, 0)
+        every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, in_all - count)
+    return pipelined(a, every, elsewhere, chunks, weight)
 
 
 def stage_step(

@@ -1,0 +1,47 @@
+"""One rank of a pipeline whose counts are quantities: expressions to the solver, least numbers to the checker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from constraints.arithmetic import Quantity
+from models_catalog.schema import LayerKind
+
+__all__ = ["Rank"]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """What a :class:`~constraints.pipeline.profile.Stage` is to the formulas, its counts being expressions.
+
+    ``live`` counts layers times micro-batches, interleaved or not. ``kinds`` are the kinds that it holds for certain
+    under ``conditions``.
+    """
+
+    layers: tuple[tuple[LayerKind, Quantity], ...]
+    live: tuple[tuple[LayerKind, Quantity], ...]
+    kinds: tuple[LayerKind, ...]
+    conditions: tuple[Any, ...]
+    boundaries: Quantity
+    embedding: bool = False
+    loss: bool = False
+    mtp: int = 0
+    copies: tuple[Quantity, ...] = (0,)
+    interleaved: bool = True
+    most_copies: None = None
+
+    @property
+    def heads(self) -> int:
+        """Output projections with a loss."""
+        return int(self.loss) + self.mtp
+
+    @property
+    def mtp_live(self) -> int:
+        """MTP layers times micro-batches: the last chunk of a pipeline has one in flight at least."""
+        return self.mtp
+
+    @property
+    def holds_embedding_copy(self) -> bool:
+        """True if it stores a word embedding."""
+        return self.embedding or self.mtp > 0
