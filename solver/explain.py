@@ -21,6 +21,7 @@ from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 from solver.model import Model
 from solver.search import Disagreement, new_solver, run
+from solver.work import work_left
 
 __all__ = ["Exhausted", "Minimal", "Oracle", "may_do_without_interleaving"]
 
@@ -79,7 +80,7 @@ class Oracle:
         self._model.cp.clear_assumptions()
         self._model.cp.add_assumptions([literals[name] for name in assumed])
         solver: Any = new_solver(self.deadline - time.monotonic())
-        solver.parameters.max_deterministic_time = MOST_WORK
+        solver.parameters.max_deterministic_time = min(MOST_WORK, work_left())
         status = run(self._model.cp, solver)
         self.questions += 1
         if status == cp_model.INFEASIBLE:
@@ -116,7 +117,7 @@ class Oracle:
         copy.add_bool_and([self._model.literals[name] for name in sorted(kept)])
         copy.minimize(sum(getattr(self._model.x, name).expression() for name in SMALL))
         solver = new_solver(self.deadline - time.monotonic())
-        solver.parameters.max_deterministic_time = MOST_WORK_ON_LOOKS
+        solver.parameters.max_deterministic_time = min(MOST_WORK_ON_LOOKS, work_left())
         status = run(copy, solver)
         self.questions += 1
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):

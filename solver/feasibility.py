@@ -22,7 +22,7 @@ __all__ = ["any_layout", "least_memory", "nearest_to", "plainest_layout"]
 
 MOST_WORK = 1.0
 """Deterministic time for one question: a few times what the dearest recorded scenario takes."""
-LONGEST_SECONDS = 30.0
+LONGEST_SECONDS = 300.0
 MOST_REMEMBERED = 32
 _LEAST: dict[str, Layout | None] = {}
 """The last answers of :func:`least_memory`: one explanation asks for the same one several times."""

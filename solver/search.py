@@ -14,6 +14,7 @@ from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
+from solver.work import spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts"]
 
@@ -48,12 +49,14 @@ def new_solver(seconds: float) -> cp_model.CpSolver:
     solver.parameters.cp_model_probing_level = 0
     solver.parameters.random_seed = 0
     solver.parameters.max_time_in_seconds = max(0.01, seconds)
+    solver.parameters.max_deterministic_time = work_left()
     return solver
 
 
 def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
     """Solve and return CP-SAT's status. Raises :class:`ModelError` for an invalid model."""
     status = solver.solve(model)
+    spend(solver.deterministic_time)
     if status == cp_model.MODEL_INVALID:
         raise ModelError(model.validate())
     return int(status)

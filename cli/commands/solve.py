@@ -9,10 +9,10 @@ import click
 from cli.completion import rule_words, words_of
 from cli.options import model_argument, request_from, request_options
 from cli.output import deliver, ensure_writable
+from cli.rendering import FORMATS, rendered
 
 __all__ = ["command"]
 
-FORMATS = ("text", "json", "yaml", "bridge", "bridge-python", "megatron-lm")
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 
 
@@ -58,7 +58,7 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
     report = solve_problem(
         problem, top=request.top, pareto=request.pareto, seconds=request.time_limit, progress=_progress(problem)
     )
-    deliver(_rendered(report, format_), output)
+    deliver(rendered(report, format_), output)
     if certificate is not None:
         _deliver_certificate(report, certificate)
     return EXIT_CODES[report.status]
@@ -93,20 +93,3 @@ def _deliver_certificate(report: Any, path: str) -> None:
     from constraints.refutation.certificate import written
 
     deliver(written(report.refutation.certificate), path)
-
-
-def _rendered(report: Any, format_: str) -> str:
-    if format_ == "json":
-        import json
-
-        return json.dumps(report.to_mapping(), indent=1)
-    if format_ == "text" or not report.answers:
-        from cli.text.solved import solved_text
-
-        return solved_text(report)
-    from importlib import import_module
-
-    module = import_module(f"cli.emit.{format_.replace('-', '_')}")
-    answer = report.answers[0]
-    emitted: str = module.emit(answer.problem, answer.layout)
-    return emitted
