@@ -17,6 +17,7 @@ from solver.report import Report
 from solver.request import Request
 from solver.resolution import resolve
 from solver.search import Disagreement, Found, best_layouts
+from solver.usable import Undecided, largest_usable
 
 __all__ = ["solve", "solve_problem"]
 
@@ -77,12 +78,17 @@ def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem]
     found = best_layouts(problem, top=top, seconds=seconds)
     if found.status != "infeasible" or not problem.allow_idle:
         return found, problem
-    for gpus in range(problem.gpus - 1, 0, -1):
-        fewer = replace(problem, gpus=gpus)
-        found = best_layouts(fewer, top=top, seconds=deadline - time.monotonic())
-        if found.status != "infeasible":
-            return found, fewer
-    return found, problem
+    try:
+        gpus = largest_usable(problem, problem.gpus - 1, deadline=deadline)
+    except Undecided:
+        return Found("unknown", ()), problem
+    if gpus is None:
+        return found, problem
+    fewer = replace(problem, gpus=gpus)
+    found = best_layouts(fewer, top=top, seconds=deadline - time.monotonic())
+    if found.status == "infeasible":
+        raise Disagreement(f"{gpus} GPUs have a layout and have none")
+    return found, fewer
 
 
 def _answer(solved: Problem, layout: Layout, asked: Problem) -> Answer:

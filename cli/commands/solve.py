@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from cli.completion import rule_words, words_of
-from cli.options import model_argument, request_from, request_options
+from cli.options import model_argument, request_from, request_options, search_options
 from cli.output import deliver, ensure_writable
 from cli.rendering import FORMATS, rendered
 
@@ -19,20 +18,7 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @click.command("solve")
 @model_argument
 @request_options
-@click.option(
-    "--objective",
-    metavar="NAME",
-    help="step-time (default), communication, data-parallel or memory.",
-    shell_complete=words_of("solver.resolution", "OBJECTIVE_NAMES"),
-)
-@click.option("--limit", multiple=True, metavar="'KEY<=N'", help="Bound a decision; repeatable.")
-@click.option(
-    "--relax",
-    multiple=True,
-    metavar="RULE",
-    help="Do not insist on an advice rule; repeatable.",
-    shell_complete=rule_words,
-)
+@search_options
 @click.option("--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where all of them cannot be used.")
 @click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
 @click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")

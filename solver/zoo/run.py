@@ -56,9 +56,9 @@ class _Task:
 def run_jobs(jobs: Iterable[Job], store: Store, pool: Pool, work: Work, limits: Limits, watcher: Watcher) -> Totals:
     """Finish every job that ``store`` does not hold yet, in ``pool``, and put the folder in order.
 
-    ``work`` (a function that can be pickled) turns a problem into what its folder is to hold. Jobs of one digest are worked on
-    once. A job whose worker dies is tried again once; one that hangs, or fails otherwise, is reported, and left for the next
-    run. Raises :class:`~constraints.errors.RequestError` if the store holds results of another zoo.
+    ``work`` (a function that can be pickled) turns a problem into what its folder is to hold; jobs of one digest are worked
+    on once. A job whose worker dies is tried again once; one that hangs, or fails otherwise, is reported, and left for the
+    next run. Raises :class:`~constraints.errors.RequestError` if the store holds results of another zoo.
     """
     return _Run(jobs, store, pool, work, limits, watcher).all()
 
