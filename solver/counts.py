@@ -108,7 +108,8 @@ def counts_between(
 ) -> Counts:
     """The best layout of ``problem`` on each of ``counts``, as ``solve`` finds it there, or why there is none.
 
-    Nearest usable counts outside the range are looked for in its steps, a node's GPUs say. ``seconds`` is for each count; each goes to ``progress`` as it is decided. Raises :class:`~solver.search.Disagreement`.
+    Nearest usable counts outside the range are looked for in its steps. ``seconds`` is for each count; each goes to
+    ``progress`` as it is decided. Raises :class:`~solver.search.Disagreement`.
 
     >>> from solver import Request, resolve
     >>> found = counts_between(resolve(Request(model="llama-3.1-70b", gpus=1, gpu="h100")), range(23, 26))

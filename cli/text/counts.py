@@ -52,9 +52,13 @@ def _title(page: Page, found: Counts) -> None:
     usable = [count for count in whole if count.answer is not None]
     page.line(
         click.style(f"{problem.model.name} on {span} x {problem.gpu.name}", bold=True)
-        + f": {len(found.usable)} of {len(counts)} counts have a layout, {len(usable)} of {len(whole)} that fill their nodes"
+        + f": {len(found.usable)} of {len(counts)} counts have a layout"
     )
-    page.entry("", f"best for {problem.objective}; sequence length {problem.seq_length}, {problem.precision}")
+    page.entry(
+        "",
+        f"of those that fill their nodes {len(usable)} of {len(whole)}; best for {problem.objective}, sequence length "
+        f"{problem.seq_length}, {problem.precision}",
+    )
 
 
 def _row(count: Count, per_node: int) -> list[str]:

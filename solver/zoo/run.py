@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from constraints.problem import Problem
 from solver.zoo.guard import Limits, WorkerLost
 from solver.zoo.jobs import Job
-from solver.zoo.outcome import DISAGREEMENT, FAILED, Failure, Outcome, Totals
+from solver.zoo.outcome import DISAGREEMENT, FACTS, FAILED, Failure, Outcome, Totals
 from solver.zoo.store import Store
 from solver.zoo.summary import rows_of, summary_lines
 
@@ -49,7 +49,6 @@ class Watcher(Protocol):
 @dataclass
 class _Task:
     job: Job
-    digest: str
     tries: int = 1
 
 
@@ -68,6 +67,9 @@ class _Run:
         self, jobs: Iterable[Job], store: Store, pool: Pool, work: Work, limits: Limits, watcher: Watcher
     ) -> None:
         self.jobs = {job.name: job for job in jobs}
+        self.digests = {name: job.digest() for name, job in self.jobs.items()}
+        self.firsts = {digest: name for name, digest in reversed(self.digests.items())}
+        """Digest to the first job with it, of which later ones are told to be the same."""
         self.store, self.pool, self.work, self.limits, self.watcher = store, pool, work, limits, watcher
         self.totals = Totals(len(self.jobs))
         self.outstanding: dict[Future[Outcome], _Task] = {}
@@ -79,7 +81,7 @@ class _Run:
 
     def all(self) -> Totals:
         started = time.monotonic()
-        self.store.check(lambda name: self.jobs[name].digest() if name in self.jobs else None)
+        self.store.check(self.digests.get)
         self._take_over()
         self.store.log(f"began: {self.totals.jobs} jobs, {self.totals.kept} of them finished before")
         self.watcher.began(self.totals)
@@ -106,14 +108,14 @@ class _Run:
             self.totals.kept += 1
 
     def _start(self, job: Job) -> None:
-        digest = job.digest()
+        digest = self.digests[job.name]
         if digest in self.solved:
-            self._copy(job, digest)
+            self._copy(job)
         elif digest in self.followers:
             self.followers[digest].append(job)
         else:
             self.followers[digest] = []
-            self._submit(_Task(job, digest))
+            self._submit(_Task(job))
 
     def _submit(self, task: _Task) -> None:
         self.outstanding[self.pool.submit(self.work, task.job.problem(), self.limits)] = task
@@ -142,35 +144,34 @@ class _Run:
                 self._keep(task, outcome)
 
     def _keep(self, task: _Task, outcome: Outcome) -> None:
-        entry = {
-            **task.job.facts(),
-            "status": outcome.status,
-            **outcome.facts,
-            "digest": task.digest,
-            "same_as": None,
-            "seconds": round(outcome.seconds, 3),
-        }
-        if not self._write(task.job, outcome.files, entry):
-            for follower in self.followers.pop(task.digest):
+        own = {"status": outcome.status, **outcome.facts}
+        followers = self.followers.pop(self.digests[task.job.name])
+        if not self._write(task.job, outcome.files, own, outcome.seconds):
+            for follower in followers:
                 self._report(Failure(follower.name, FAILED, f"{task.job.name} is the same, and was not written"))
             return
-        self.solved[task.digest] = task.job.name
-        for follower in self.followers.pop(task.digest):
-            self._copy(follower, task.digest)
+        self.solved[self.digests[task.job.name]] = task.job.name
+        for follower in followers:
+            self._copy(follower)
 
-    def _copy(self, job: Job, digest: str) -> None:
+    def _copy(self, job: Job) -> None:
         """Give ``job`` the results of a finished job with the same problem."""
-        first = self.solved[digest]
-        entry = {**self.store.manifest.entry(first), **job.facts(), "same_as": first, "seconds": 0.0}
+        finished = self.solved[self.digests[job.name]]
+        entry = self.store.manifest.entry(finished)
         try:
-            files = self.store.files(first)
+            files = self.store.files(finished)
         except OSError as error:
-            self._report(Failure(job.name, FAILED, f"{first} cannot be read: {error.strerror or error}"))
+            self._report(Failure(job.name, FAILED, f"{finished} cannot be read: {error.strerror or error}"))
             return
-        if self._write(job, files, entry):
+        own = {name: value for name, value in entry.items() if name == "status" or name in FACTS}
+        if self._write(job, files, own, 0.0):
             self.totals.reused += 1
 
-    def _write(self, job: Job, files: Mapping[str, bytes], entry: Mapping[str, Any]) -> bool:
+    def _write(self, job: Job, files: Mapping[str, bytes], own: Mapping[str, Any], seconds: float) -> bool:
+        digest = self.digests[job.name]
+        first = self.firsts[digest]
+        same_as = first if first != job.name else None
+        entry = {**job.facts(), **own, "digest": digest, "same_as": same_as, "seconds": round(seconds, 3)}
         try:
             self.store.keep(files, entry)
         except OSError as error:
@@ -184,7 +185,7 @@ class _Run:
         return True
 
     def _fail(self, task: _Task, status: str, reason: str, *, internal: bool = False) -> None:
-        for job in (task.job, *self.followers.pop(task.digest)):
+        for job in (task.job, *self.followers.pop(self.digests[task.job.name])):
             self._report(Failure(job.name, status, reason, internal))
 
     def _report(self, failure: Failure) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from constraints.errors import RequestError
 from constraints.problem import Origin
-from solver.zoo.durable import PARTIAL, discard, publish_file, publish_folder, synced
+from solver.zoo.durable import PARTIAL, discard, publish_file, publish_folder
 from solver.zoo.guard import Limits
 from solver.zoo.manifest import Manifest
 
@@ -41,14 +41,18 @@ class Store:
         except (OSError, ValueError) as error:
             raise self._unusable(f"cannot be used: {getattr(error, 'strerror', None) or error}") from None
         try:
-            self._open(resume)
-        except BaseException as error:
+            self._clean(resume)
+            self.manifest = Manifest(self.root / MANIFEST)
+            self._log = (self.root / LOG).open("a", encoding="utf-8")
+        except OSError as error:
             os.close(self._lock)
-            if isinstance(error, OSError):
-                raise self._unusable(f"cannot be written: {error.strerror or error}") from None
+            raise self._unusable(f"cannot be written: {error.strerror or error}") from None
+        except BaseException:
+            os.close(self._lock)
             raise
 
-    def _open(self, resume: bool) -> None:
+    def _clean(self, resume: bool) -> None:
+        """Remove what a run that was killed left half done."""
         found = {entry.name for entry in os.scandir(self.root)}
         if found and not resume:
             raise self._unusable("is not empty: --resume goes on with what is there")
@@ -57,9 +61,6 @@ class Store:
         for name in found:
             if name.startswith(PARTIAL):
                 discard(self.root / name)
-        self._log = (self.root / LOG).open("a", encoding="utf-8")
-        self.manifest = Manifest(self.root / MANIFEST)
-        synced(self.root)
 
     def _locked(self) -> int:
         handle = os.open(self.root, os.O_RDONLY)
