@@ -12,9 +12,9 @@ from solver.zoo.outcome import Group, Totals
 
 __all__ = ["zoo_text"]
 
-MOST_ROWS = 16
-MOST_REASONS = 8
-MOST_NAMED = 5
+MOST_ROWS = 14
+MOST_REASONS = 6
+MOST_NAMED = 4
 COLUMNS = (
     Column("cluster"),
     Column("GPUs", right=True),
