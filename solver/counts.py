@@ -112,9 +112,9 @@ def counts_between(
     ``progress`` as it is decided. Raises :class:`~solver.search.Disagreement`.
 
     >>> from solver import Request, resolve
-    >>> found = counts_between(resolve(Request(model="llama-3.1-70b", gpus=1, gpu="h100")), range(23, 26))
-    >>> [(count.gpus, count.status, count.above) for count in found.counts]
-    [(23, 'infeasible', 24), (24, 'optimal', None), (25, 'infeasible', 26)]
+    >>> found = counts_between(resolve(Request(model="llama-3.1-70b", gpus=1, gpu="h100")), range(96, 98))
+    >>> [(count.gpus, count.status, count.below, count.above) for count in found.counts]
+    [(96, 'optimal', None, None), (97, 'infeasible', 96, 98)]
     """
     usable, decided = _usable(problem, counts, seconds)
     found = []

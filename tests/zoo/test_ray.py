@@ -18,6 +18,7 @@ pytestmark = pytest.mark.heavy
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'meshwright[ray]'")
 
 LONGEST = 300.0
+SMALL = "models: llama-3.1-8b\nclusters: {gpu: h100, gpus: [8, 16]}\n"
 
 
 def meshwright(*words: str) -> subprocess.CompletedProcess[str]:
@@ -41,9 +42,9 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     assert done.returncode == 2 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
 
 
-def on_cluster(tmp_path: Path, *words: str) -> dict[str, Any]:
+def on_cluster(tmp_path: Path, *words: str, zoo: str = FREE) -> dict[str, Any]:
     """What ``on_ray.py`` prints: a process of its own, so that warnings and threads of Ray stay out of the tests'."""
-    (tmp_path / "zoo.yaml").write_text(FREE)
+    (tmp_path / "zoo.yaml").write_text(zoo)
     done = subprocess.run(
         [sys.executable, "-m", "tests.zoo.on_ray", str(tmp_path / "zoo.yaml"), str(tmp_path / "out"), *words],
         cwd=ROOT,
@@ -69,12 +70,12 @@ def test_a_node_that_dies_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_what_loses_its_worker_on_ray_is_reported(tmp_path: Path) -> None:
-    told = on_cluster(tmp_path, "--work", "dies")
+    told = on_cluster(tmp_path, "--work", "dies", zoo=SMALL)
     assert told["code"] == 3
     assert set(told["failures"]) == {"its worker died, 2 times"}
 
 
 def test_what_hangs_on_ray_is_stopped(tmp_path: Path) -> None:
-    told = on_cluster(tmp_path, "--work", "hangs", "--hang-after", "2")
+    told = on_cluster(tmp_path, "--work", "hangs", "--hang-after", "2", zoo=SMALL)
     assert told["code"] == 3
     assert set(told["failures"]) == {"hung: stopped after 2 s"}
