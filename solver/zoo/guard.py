@@ -8,11 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from constraints.problem import GIB
 
-__all__ = ["Limits", "WorkerLost", "guarded", "resident_bytes"]
+__all__ = ["Limits", "WorkerLost", "guarded", "resident_bytes", "versions"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Limits:
 class WorkerLost(Exception):
     """The process that had a job is gone. ``hung`` if it was stopped because the job took too long."""
 
-    def __init__(self, reason: str, *, hung: bool = False) -> None:
+    def __init__(self, reason: str, hung: bool = False) -> None:
         super().__init__(reason, hung)
         self.reason, self.hung = reason, hung
 
@@ -84,3 +85,15 @@ def _status(name: str) -> int | None:
     except OSError:
         return None
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
+def versions() -> str:
+    """What answers depend on beside the request: whose they are."""
+    return ", ".join(f"{name} {_version(name)}" for name in ("meshwright", "ortools"))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of a checkout"

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from importlib import import_module
 from typing import Any, TypeVar
 
 from constraints.errors import RequestError
 from constraints.problem import Origin
-from solver.zoo.guard import Limits, WorkerLost, guarded
+from solver.zoo.guard import Limits, WorkerLost, guarded, versions
 
 __all__ = ["RayPool", "ensure_ray"]
 
@@ -28,16 +29,15 @@ RAY = Origin("flag", "--ray")
 def ensure_ray() -> Any:
     """The ``ray`` module. Raises :class:`~constraints.errors.RequestError` if it is not installed."""
     try:
-        import ray
+        return import_module("ray")
     except ImportError:
         raise RequestError("ray", None, RAY, "is not installed: pip install 'meshwright[ray]'") from None
-    return ray
 
 
 class RayPool(Executor):
     """Tasks on the cluster at ``address`` (``auto``: the one that runs here, ``local``: one of its own), within ``limits``.
 
-    Every node needs this version of meshwright installed. A task that loses its node starts again elsewhere; one whose
+    Every node needs the same versions of meshwright and ortools. A task that loses its node starts again elsewhere; one whose
     process dies fails with :class:`~solver.zoo.guard.WorkerLost`, as in a local pool. Raises
     :class:`~constraints.errors.RequestError` if there is no such cluster.
     """
@@ -71,7 +71,7 @@ class RayPool(Executor):
 
     def _start(self, future: Future[Any], work: tuple[Any, Any, Any], lost: int) -> None:
         started = time.monotonic()
-        reference = self._remote.remote(self.limits, *work)
+        reference = self._remote.remote(versions(), self.limits, *work)
 
         def take(answer: Future[Any]) -> None:
             error = answer.exception()
@@ -112,6 +112,8 @@ class RayPool(Executor):
         self.ray.shutdown()
 
 
-def _task(limits: Limits, fn: Callable[..., T], args: Any, kwargs: Any) -> T:
+def _task(wanted: str, limits: Limits, fn: Callable[..., T], args: Any, kwargs: Any) -> T:
+    if versions() != wanted:
+        raise WorkerLost(f"its node has {versions()}, and not {wanted}")
     with guarded(limits):
         return fn(*args, **kwargs)

@@ -10,14 +10,13 @@ import datetime
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from constraints.errors import RequestError
 from constraints.problem import Origin
 from solver.zoo.durable import PARTIAL, discard, publish_file, publish_folder
-from solver.zoo.guard import Limits
+from solver.zoo.guard import Limits, versions
 from solver.zoo.manifest import Manifest
 
 __all__ = ["LOG", "MANIFEST", "SUMMARY", "Store", "maker"]
@@ -137,15 +136,7 @@ class Store:
 
 def maker(limits: Limits) -> str:
     """What results depend on beside the zoo file: versions, and the work that a search may do."""
-    versions = {name: _version(name) for name in ("meshwright", "ortools")}
-    return f"meshwright {versions['meshwright']}, ortools {versions['ortools']}, time limit {limits.work:g}"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "of a checkout"
+    return f"{versions()}, time limit {limits.work:g}"
 
 
 def _now() -> str:
