@@ -53,12 +53,13 @@ def _title(page: Page, totals: Totals, out: str) -> None:
         if number or name == "solved"
     ]
     page.line(click.style(f"{totals.jobs:,} jobs", bold=True) + ": " + ", ".join(words))
-    ran = totals.done - totals.kept
-    notes = [f"{ran:,} in {totals.seconds:,.1f} s"]
-    notes += [f"{ran / totals.seconds:.1f} a second"] if ran and totals.seconds else []
-    notes += [f"{totals.reused:,} were the same as another"] if totals.reused else []
+    notes = [f"{totals.reused:,} of them are the same as another, and were solved with it"] if totals.reused else []
     notes += [f"{totals.kept:,} were finished before"] if totals.kept else []
-    page.entry("", ", ".join(notes))
+    if notes:
+        page.entry("", "; ".join(notes))
+    ran = totals.done - totals.kept
+    if ran and totals.seconds:
+        page.entry("took", f"{totals.seconds:,.1f} s, {ran / totals.seconds:.1f} jobs a second")
 
 
 def _row(group: Group) -> list[str]:

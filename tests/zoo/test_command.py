@@ -43,9 +43,10 @@ def test_it_ends_with_a_page_and_says_nothing_else(done: tuple[Path, Outcome]) -
     assert (outcome.code, outcome.err) == (0, "")
     lines = outcome.out.splitlines()
     assert lines[0] == "12 jobs: 8 solved, 4 infeasible"
-    assert re.fullmatch(r" +12 in [\d.]+ s, [\d.]+ a second, 4 were the same as another", lines[1])
-    assert lines[3].split() == ["cluster", "GPUs", "jobs", "solved", "infeasible", "undecided", "failed"]
-    assert [line.split() for line in lines[4:7]] == [
+    assert lines[1].strip() == "4 of them are the same as another, and were solved with it"
+    assert re.fullmatch(r"took +[\d.]+ s, [\d.]+ jobs a second", lines[2])
+    assert lines[4].split() == ["cluster", "GPUs", "jobs", "solved", "infeasible", "undecided", "failed"]
+    assert [line.split() for line in lines[5:8]] == [
         ["h100", "8", "4", "4", "-", "-", "-"],
         ["h100", "11", "4", "-", "4", "-", "-"],
         ["lab", "8", "4", "4", "-", "-", "-"],
