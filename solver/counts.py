@@ -15,13 +15,15 @@ from solver.explain import Exhausted, Oracle, may_do_without_interleaving
 from solver.knobs import knobs_of
 from solver.schema import SCHEMA
 from solver.search import Disagreement, best_layouts
-from solver.usable import Undecided, largest_usable, smallest_usable, usable_counts
+from solver.usable import Undecided, largest_usable, smallest_usable
 
 __all__ = ["Count", "Counts", "Gap", "counts_between"]
 
 FARTHEST = 8
 """The nearest usable count above a range is looked for up to this many times its end."""
 LEAST_SECONDS = 1.0
+PATIENCE = 3
+"""Counts without a layout in a row after which the next usable one is asked for with the count as a decision."""
 
 
 @dataclass(frozen=True)
@@ -116,34 +118,41 @@ def counts_between(
     >>> [(count.gpus, count.status, count.below, count.above) for count in found.counts]
     [(96, 'optimal', None, None), (97, 'infeasible', 96, 98)]
     """
-    usable, decided = _usable(problem, counts, seconds)
-    found = []
+    found: list[Count] = []
+    gaps, usable = 0, counts[0]
     for gpus in counts:
-        count = _count(replace(problem, gpus=gpus), gpus in usable, decided, seconds)
+        asked = replace(problem, gpus=gpus)
+        count = _gap(asked, seconds) if gpus < usable else _count(asked, seconds)
+        if gpus == usable > counts[0] and count.status == "infeasible":
+            raise Disagreement(f"{gpus} GPUs have a layout and have none")
         if progress is not None:
             progress(count)
         found.append(count)
+        gaps = gaps + 1 if count.status == "infeasible" and gpus >= usable else 0
+        if gaps == PATIENCE:
+            usable, gaps = _next_usable(problem, gpus, counts, seconds), 0
     return Counts(replace(problem, gpus=counts[-1]), _with_neighbours(problem, found, counts.step, seconds))
 
 
-def _usable(problem: Problem, counts: range, seconds: float) -> tuple[frozenset[int], bool]:
-    """(counts with a layout, whether the others have none for certain)."""
+def _next_usable(problem: Problem, after: int, counts: range, seconds: float) -> int:
+    """The next of ``counts`` with a layout, their end if there is none, the first of them if that took too long."""
+    deadline = time.monotonic() + seconds
     try:
-        return usable_counts(problem, counts, deadline=time.monotonic() + seconds * len(counts)), True
-    except Undecided as undecided:
-        return undecided.usable, False
+        count = smallest_usable(problem, after + counts.step, counts[-1], step=counts.step, deadline=deadline)
+    except Undecided:
+        return counts[0]
+    return count if count is not None else counts.stop
 
 
-def _count(problem: Problem, usable: bool, decided: bool, seconds: float) -> Count:
-    if decided and not usable:
-        return Count(problem.gpus, "infeasible", gap=gap_of(problem, seconds=seconds))
+def _count(problem: Problem, seconds: float) -> Count:
     found = best_layouts(problem, seconds=seconds)
     if found.status == "infeasible":
-        if usable:
-            raise Disagreement(f"{problem.gpus} GPUs have a layout and have none")
-        return Count(problem.gpus, "infeasible", gap=gap_of(problem, seconds=seconds))
-    answer = answer_of(problem, found.layouts[0]) if found.layouts else None
-    return Count(problem.gpus, found.status, answer)
+        return _gap(problem, seconds)
+    return Count(problem.gpus, found.status, answer_of(problem, found.layouts[0]) if found.layouts else None)
+
+
+def _gap(problem: Problem, seconds: float) -> Count:
+    return Count(problem.gpus, "infeasible", gap=gap_of(problem, seconds=seconds))
 
 
 def gap_of(problem: Problem, *, seconds: float = 20.0) -> Gap:

@@ -1,9 +1,8 @@
 """Which GPU counts have a layout at all: one model in which the count is a decision. Imports ortools.
 
-Of a range in which few counts have a layout this is several times as fast as asking about each, for a pipeline shape is
-built once for all of them; where most have one it costs about as much (ortools 9.15.6755, one core, H100: deepseek-v3 on
-90 to 130, none: 0.6 s against 3.7; llama-3.1-405b on 1 to 130, eight: 3.3 against 11.6; llama-3.1-70b on 90 to 130, 34:
-4.6 against 2.0, of the 14 that the best layouts then take).
+Where few counts have a layout, the nearest one is found several times as fast as by asking about each, for a pipeline shape
+is built once for all of them (ortools 9.15.6755, one core, H100: deepseek-v3 on 130 down to 90, none: 0.6 s against 3.7;
+from 60 down to 1, none: 0.4 against 3.5). Where the first or second has one, asking about each is faster.
 """
 
 from __future__ import annotations
@@ -23,42 +22,22 @@ from constraints.rule import Rule
 from solver.model import Decisions, Model
 from solver.search import Disagreement, new_solver, run
 
-__all__ = ["Undecided", "largest_usable", "smallest_usable", "usable_counts"]
+__all__ = ["Undecided", "largest_usable", "smallest_usable"]
 
 FIRST_WINDOW, LARGEST_WINDOW = 16, 256
 """Counts of one model: few first, for the nearest one is mostly near."""
+LONGEST_SECONDS = 86_400.0
 
 
 class Undecided(Exception):
-    """Time or work ran out. ``usable`` are the counts that were found to have a layout before."""
-
-    def __init__(self, usable: Iterable[int] = ()) -> None:
-        super().__init__("whether there are usable GPU counts was not decided in the time given")
-        self.usable = frozenset(usable)
-
-
-def usable_counts(problem: Problem, counts: Iterable[int], *, deadline: float = float("inf")) -> frozenset[int]:
-    """Those of ``counts`` on which ``problem`` has a layout; its own count does not matter.
-
-    Raises :class:`Undecided` when ``deadline`` (of ``time.monotonic``) has passed, and
-    :class:`~solver.search.Disagreement` if a rule outside the solver refuses a layout.
-    """
-    usable: set[int] = set()
-    for window in _windows(sorted(set(counts)), LARGEST_WINDOW):
-        question = _Question(problem, window, deadline)
-        try:
-            while (count := question.one()) is not None:
-                usable.add(count)
-                question.leave_out(count)
-        except Undecided:
-            raise Undecided(usable) from None
-    return frozenset(usable)
+    """Time or work ran out before it was known."""
 
 
 def largest_usable(problem: Problem, at_most: int, *, step: int = 1, deadline: float = float("inf")) -> int | None:
     """The most GPUs, of ``at_most``, on which there is a layout, going down by ``step``; ``None`` if there is none on any.
 
-    Raises as :func:`usable_counts` does.
+    The problem's own count does not matter. Raises :class:`Undecided` when ``deadline`` (of ``time.monotonic``) has passed,
+    and :class:`~solver.search.Disagreement` if a rule outside the solver refuses a layout.
     """
     return _first(problem, range(at_most, 0, -step), deadline, lambda count: count * -1)
 
@@ -72,7 +51,7 @@ def smallest_usable(
 
 def _first(problem: Problem, counts: Sequence[int], deadline: float, cost: Callable[[Any], Any]) -> int | None:
     for window in _windows(counts, FIRST_WINDOW):
-        count = _Question(problem, window, deadline).one(cost)
+        count = _best(problem, window, deadline, cost)
         if count is not None:
             return count
     return None
@@ -85,41 +64,28 @@ def _windows(counts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
         start, size = start + size, min(2 * size, LARGEST_WINDOW)
 
 
-class _Question:
-    """A model of ``problem`` on any of ``counts``."""
-
-    def __init__(self, problem: Problem, counts: Sequence[int], deadline: float) -> None:
-        self.problem, self.deadline = problem, deadline
-        self.rules = enforced_rules(problem)
-        self.model = _AnyCount(problem, counts)
-        self.model.post(self.rules)
-
-    def one(self, cost: Callable[[Any], Any] | None = None) -> int | None:
-        """A count with a layout, the one of least ``cost`` if that is given; ``None`` if none is left."""
-        if not self.model.shapes:
-            return None
-        left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise Undecided
-        solver = new_solver(min(left, 1e6))
-        if cost is None:
-            solver.parameters.stop_after_first_solution = True
-        else:
-            self.model.cp.minimize(cost(self.model.count.expression()))
-        status = run(self.model.cp, solver)
-        if status == cp_model.INFEASIBLE:
-            return None
-        if status != cp_model.OPTIMAL and (cost is not None or status != cp_model.FEASIBLE):
-            raise Undecided
-        layout = self.model.layout(solver.value)
-        problem = replace(self.problem, gpus=layout.gpus)
-        broken = [rule.id for rule in self.rules if not rule.holds(problem, layout)]
-        if broken:
-            raise Disagreement(f"the layout of a usable count breaks {', '.join(broken)}: {layout}")
-        return layout.gpus
-
-    def leave_out(self, count: int) -> None:
-        self.model.cp.add(self.model.count.expression() != count)
+def _best(problem: Problem, counts: Sequence[int], deadline: float, cost: Callable[[Any], Any]) -> int | None:
+    """The count with a layout that costs least, of ``counts``."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise Undecided
+    model, rules = _AnyCount(problem, counts), enforced_rules(problem)
+    model.post(rules)
+    if not model.shapes:
+        return None
+    model.cp.minimize(cost(model.count.expression()))
+    solver = new_solver(min(left, LONGEST_SECONDS))
+    status = run(model.cp, solver)
+    if status == cp_model.INFEASIBLE:
+        return None
+    if status != cp_model.OPTIMAL:
+        raise Undecided
+    layout = model.layout(solver.value)
+    asked = replace(problem, gpus=layout.gpus)
+    broken = [rule.id for rule in rules if not rule.holds(asked, layout)]
+    if broken:
+        raise Disagreement(f"the layout of a usable count breaks {', '.join(broken)}: {layout}")
+    return layout.gpus
 
 
 class _AnyCount(Model):

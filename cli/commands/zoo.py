@@ -105,23 +105,24 @@ def _run(jobs: Jobs, out: str, resume: bool, pool: Any, limits: Limits) -> Total
     from solver.zoo.run import run_jobs
     from solver.zoo.store import Store, maker
 
-    store = Store(out, resume=resume, maker=maker(limits))
-    try:
-        with pool() as running, progress() as watcher:
-            try:
+    with pool() as running:  # first, for a cluster that cannot be reached must not leave a folder behind
+        store = Store(out, resume=resume, maker=maker(limits))
+        try:
+            with progress() as watcher:
                 return run_jobs(jobs, store, running, solve_and_emit, limits, watcher)
-            except BaseException:
-                running.shutdown(cancel_futures=True)
-                raise
-    except KeyboardInterrupt:
-        click.echo(f"stopped: {len(store.manifest)} of {len(jobs)} jobs are finished; --resume goes on", err=True)
-        raise
-    finally:
-        store.close()
+        except BaseException as error:
+            running.shutdown(cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                click.echo(
+                    f"stopped: {len(store.manifest)} of {len(jobs)} jobs are finished; --resume goes on", err=True
+                )
+            raise
+        finally:
+            store.close()
 
 
 def _pool(jobs: int | None, ray: str | None, limits: Limits) -> Any:
-    """What makes the pool, once the folder is known to be usable."""
+    """What makes the pool."""
     if ray is not None:
         from solver.zoo.ray_pool import RayPool, ensure_ray
 

@@ -11,8 +11,8 @@ import pytest
 from cli.text.counts import counts_text
 from constraints.registry import enforced_rules
 from solver import Request, counts_between, resolve, solve
-from solver.counts import Counts
-from solver.search import Found
+from solver.counts import PATIENCE, Counts
+from solver.search import Found, best_layouts
 from tests.cli.running import run
 
 ASKED: dict[str, Any] = {"model": "qwen3-32b", "gpu": "h100", "gpus": 1, "objective": "communication"}
@@ -50,6 +50,16 @@ def test_gaps_know_the_usable_counts_next_to_them(found: Counts) -> None:
             assert count.above == min((gpus for gpus in usable if gpus > count.gpus), default=None)
         else:
             assert (count.below, count.above) == (None, None)
+
+
+@pytest.mark.parametrize("counts", [range(2, 14), range(8, 27, 2), range(1, 7)])
+def test_long_gaps_are_leapt_over_and_nothing_with_them(counts: range) -> None:
+    problem = resolve(Request(**{**ASKED, "pin": ("pp=2", "tp=4")}))
+    found = counts_between(problem, counts)
+    statuses = [best_layouts(replace(problem, gpus=gpus)).status for gpus in counts]
+    assert [count.status for count in found.counts] == statuses
+    assert statuses.count("infeasible") > PATIENCE
+    assert all(count.gap is not None for count in found.counts if count.status == "infeasible")
 
 
 def test_usable_counts_outside_the_range_are_told_too() -> None:

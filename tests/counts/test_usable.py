@@ -14,7 +14,7 @@ from solver.request import Request
 from solver.resolution import resolve
 from solver.search import best_layouts
 from solver.synthesis import solve_problem
-from solver.usable import Undecided, largest_usable, smallest_usable, usable_counts
+from solver.usable import Undecided, largest_usable, smallest_usable
 
 
 def problem_of(model: str, **asked: object) -> Problem:
@@ -24,6 +24,16 @@ def problem_of(model: str, **asked: object) -> Problem:
 def alone(problem: Problem, counts: range) -> set[int]:
     """Counts on which the search finds a layout, one by one."""
     return {gpus for gpus in counts if best_layouts(replace(problem, gpus=gpus, objective="data-parallel")).layouts}
+
+
+def together(problem: Problem, counts: range) -> set[int]:
+    """The same with the count as a decision: the smallest usable one, then the next."""
+    found: set[int] = set()
+    first = counts[0]
+    while (count := smallest_usable(problem, first, counts[-1])) is not None:
+        found.add(count)
+        first = count + 1
+    return found
 
 
 CASES = [
@@ -45,9 +55,9 @@ CASES = [
 def test_usable_counts_are_those_with_a_layout(model: str, asked: dict[str, object], counts: range) -> None:
     problem = problem_of(model, **asked)
     expected = alone(problem, counts)
-    assert usable_counts(problem, counts) == expected
-    assert largest_usable(problem, counts[-1]) == max(alone(problem, range(1, counts[-1] + 1)), default=None)
-    assert smallest_usable(problem, counts[0], counts[-1]) == min(expected, default=None)
+    assert together(problem, counts) == expected
+    if expected:
+        assert largest_usable(problem, counts[-1]) == max(expected)
 
 
 @pytest.mark.heavy
@@ -64,7 +74,7 @@ def test_any_range_of_any_request(
 ) -> None:
     problem = problem_of(model, global_batch_size=batch, pin=pins, seq_length=length)
     counts = range(first, first + 12)
-    assert usable_counts(problem, counts) == alone(problem, counts)
+    assert together(problem, counts) == alone(problem, counts)
 
 
 def test_steps_are_kept_to() -> None:
@@ -82,7 +92,7 @@ def test_windows_reach_far() -> None:
 def test_no_time_is_no_answer() -> None:
     problem = problem_of("llama-3.1-8b")
     with pytest.raises(Undecided):
-        usable_counts(problem, range(1, 9), deadline=time.monotonic() - 1)
+        smallest_usable(problem, 1, 8, deadline=time.monotonic() - 1)
     with pytest.raises(Undecided):
         largest_usable(problem, 8, deadline=time.monotonic() - 1)
 

@@ -40,6 +40,7 @@ def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
     path.write_text(ZOO)
     done = meshwright(str(path), "--out", str(tmp_path / "out"), "--ray", "127.0.0.1:1")
     assert done.returncode == 2 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def on_cluster(tmp_path: Path, *words: str, zoo: str = FREE) -> dict[str, Any]:
