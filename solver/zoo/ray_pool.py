@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ MOST_NODES_LOST = 5
 
 CAPACITY_SECONDS = 5.0
 """How long the number of cores of the cluster is taken for known: nodes come and go."""
+
+CONNECT_SECONDS = 10.0
 
 RAY = Origin("flag", "--ray")
 
@@ -44,11 +47,11 @@ class RayPool(Executor):
 
     def __init__(self, address: str, limits: Limits) -> None:
         self.ray, self.limits = ensure_ray(), limits
+        _ensure_reachable(address)
         try:
             self.ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=None)
         except Exception as error:
-            reason = " ".join(str(error).split())[:200]
-            raise RequestError("ray", address, RAY, f"cannot be reached: {reason}") from None
+            raise _unreachable(address, " ".join(str(error).split())[:200]) from None
         self._remote = self.ray.remote(num_cpus=1, max_retries=0)(_task)
         self._known = (0.0, 0)
         self._lock = threading.Lock()
@@ -110,6 +113,23 @@ class RayPool(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Leave the cluster; what still runs for this driver is stopped by Ray."""
         self.ray.shutdown()
+
+
+def _ensure_reachable(address: str) -> None:
+    """Find out quickly that nobody listens: Ray itself would go on trying for minutes."""
+    if address in ("auto", "local"):
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise RequestError("ray", address, RAY, "must be auto, local or HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise _unreachable(address, str(getattr(error, "strerror", None) or error)) from None
+
+
+def _unreachable(address: str, reason: str) -> RequestError:
+    return RequestError("ray", address, RAY, f"cannot be reached: {reason}")
 
 
 def _task(wanted: str, limits: Limits, fn: Callable[..., T], args: Any, kwargs: Any) -> T:

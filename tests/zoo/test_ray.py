@@ -35,11 +35,20 @@ def test_ray_comes_to_what_the_pool_comes_to(tmp_path: Path) -> None:
     assert read(tmp_path / "ray") == read(tmp_path / "pool")
 
 
-def test_a_cluster_that_is_not_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:1", "cannot be reached: Connection refused"),
+        ("auto", "cannot be reached: Could not find any running Ray instance"),
+        ("nowhere", "must be auto, local or HOST:PORT"),
+        ("127.0.0.1:99999999", "cannot be reached"),
+    ],
+)
+def test_a_cluster_that_is_not_there(tmp_path: Path, address: str, message: str) -> None:
     path = tmp_path / "zoo.yaml"
     path.write_text(ZOO)
-    done = meshwright(str(path), "--out", str(tmp_path / "out"), "--ray", "127.0.0.1:1")
-    assert done.returncode == 2 and "cannot be reached" in done.stderr and "Traceback" not in done.stderr
+    done = meshwright(str(path), "--out", str(tmp_path / "out"), "--ray", address)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
 
