@@ -89,5 +89,7 @@ def _job_of(line: bytes) -> str | None:
         entry = json.loads(line)
     except ValueError:
         return None
-    job = entry.get("job") if isinstance(entry, dict) else None
-    return job if isinstance(job, str) else None
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("job", "digest", "status")):
+        return None
+    job: str = entry["job"]
+    return job

@@ -97,7 +97,7 @@ class Totals:
 
     def count(self, kind: str) -> int:
         """Jobs that count as ``solved``, ``infeasible``, ``undecided`` or ``failed``."""
-        return sum(count for status, count in self.by_status.items() if KINDS[status] == kind)
+        return sum(count for status, count in self.by_status.items() if KINDS.get(status, "undecided") == kind)
 
     @property
     def exit_code(self) -> int:

@@ -13,6 +13,7 @@ import pickle
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
@@ -29,6 +30,9 @@ OUT_OF_MEMORY = 77
 
 LARGEST_RESIDENT_SHARE = 0.5
 """A worker that holds more than this share of a task's memory when a task is done makes way for a fresh one."""
+
+GRACE_SECONDS = 5.0
+"""A process that has not ended itself so long after its time (it may be stopped) is killed."""
 
 SPAWN = multiprocessing.get_context("spawn")
 _STARTING = threading.Lock()
@@ -121,14 +125,17 @@ class _Life:
             self._end()
             self._start()
         assert self.pipe is not None
+        started = time.monotonic()
         try:
             self.pipe.send_bytes(work)
+            if not self.pipe.poll(self.limits.seconds + GRACE_SECONDS):
+                self.process.kill()
             answer: tuple[bool, Any, bool] = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode
             self._end()
-            raise _lost(code, self.limits) from None
+            raise _lost(code, self.limits, time.monotonic() - started) from None
         return answer
 
     def _start(self) -> None:
@@ -155,8 +162,8 @@ class _Life:
                 process.kill()
 
 
-def _lost(code: int | None, limits: Limits) -> WorkerLost:
-    if code == -signal.SIGALRM:
+def _lost(code: int | None, limits: Limits, seconds: float) -> WorkerLost:
+    if code == -signal.SIGALRM or seconds > limits.seconds + GRACE_SECONDS:
         return WorkerLost(f"hung: stopped after {limits.seconds:g} s", hung=True)
     if code == OUT_OF_MEMORY:
         return WorkerLost(f"out of memory: a job may allocate {limits.memory_gib:g} GiB")

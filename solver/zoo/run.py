@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -75,7 +74,7 @@ class _Run:
         self.outstanding: dict[Future[Outcome], _Task] = {}
         self.solved: dict[str, str] = {}
         """Digest to the name of a finished job."""
-        self.followers: defaultdict[str, list[Job]] = defaultdict(list)
+        self.followers: dict[str, list[Job]] = {}
         """Jobs that wait for the answer of an identical one, by digest."""
         self.unwritten = 0
 

@@ -27,6 +27,7 @@ def pool() -> Iterator[LocalPool]:
     [
         (workloads.dies, "its worker was killed by SIGSEGV", False),
         (workloads.hangs, "hung: stopped after 1.5 s", True),
+        (workloads.stops, "hung: stopped after 1.5 s", True),
         (workloads.fills_memory, "out of memory: a job may allocate 0.5 GiB", False),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

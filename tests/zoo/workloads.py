@@ -15,19 +15,6 @@ from constraints.problem import Problem
 from solver.zoo.guard import Limits
 from solver.zoo.outcome import Outcome
 
-__all__ = [
-    "ZOO",
-    "dies",
-    "dies_once",
-    "fills_memory",
-    "hangs",
-    "quick",
-    "raises",
-    "raises_what_does_not_pickle",
-    "slow",
-    "square",
-]
-
 ZOO = """\
 models: [llama-3.1-8b, qwen3-4b, qwen3-8b]
 clusters:
@@ -69,6 +56,11 @@ def dies_once(marker: str, value: int) -> int:
         Path(marker).touch()
         os._exit(3)
     return value
+
+
+def stops(*_: Any) -> None:
+    """No signal but one reaches a stopped process."""
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def hangs(*_: Any) -> None:
