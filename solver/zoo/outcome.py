@@ -96,8 +96,9 @@ class Totals:
         return sum(self.by_status.values())
 
     def count(self, kind: str) -> int:
-        """Jobs that count as ``solved``, ``infeasible``, ``undecided`` or ``failed``."""
-        return sum(count for status, count in self.by_status.items() if KINDS.get(status, "undecided") == kind)
+        """Jobs that count as ``solved``, ``infeasible``, ``undecided`` (which those are that were not run) or ``failed``."""
+        count = sum(count for status, count in self.by_status.items() if KINDS.get(status, "undecided") == kind)
+        return count + self.jobs - self.done if kind == "undecided" else count
 
     @property
     def exit_code(self) -> int:

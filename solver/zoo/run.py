@@ -199,7 +199,9 @@ class _Run:
         try:
             self.store.finish(self.jobs, summary_lines(self._rows()))
         except OSError as error:
-            self._report(Failure("manifest and summary", FAILED, f"not written: {error.strerror or error}"))
+            failure = Failure("manifest and summary", FAILED, f"not written: {error.strerror or error}")
+            self.totals.failures.append(failure)
+            self.watcher.failed(failure)
         self.totals.sort(self._rows())
         self.store.log(f"ended: {self.totals.by_status}")
 

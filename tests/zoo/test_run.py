@@ -246,4 +246,5 @@ def test_a_disk_that_stays_full_stops_the_run(tmp_path: Path, monkeypatch: pytes
         totals, _, pool = run(tmp_path / "zoo")
     assert totals.exit_code == 3
     assert 10 <= pool.calls < 15
+    assert totals.count("undecided") == len(totals.undecided) == ASKED - totals.done > 0
     assert run(tmp_path / "zoo")[0].exit_code == 0
