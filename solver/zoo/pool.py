@@ -119,32 +119,46 @@ class _Life:
 
     def _exchange(self, work: bytes) -> tuple[bool, Any, bool]:
         """Give the process a task and wait for what it says. Raises :class:`WorkerLost`."""
-        if self.killed:
-            raise WorkerLost("the pool was shut down")
-        if self.pipe is None or not self.process.is_alive():
-            self._end()
-            self._start()
-        assert self.pipe is not None
         started = time.monotonic()
         try:
+            if not self.killed and (self.pipe is None or not self.process.is_alive()):
+                self._end()
+                self._start()
+            if self.killed:
+                raise WorkerLost("the pool was shut down")
+            assert self.pipe is not None
+            started = time.monotonic()
             self.pipe.send_bytes(work)
             if not self.pipe.poll(self.limits.seconds + GRACE_SECONDS):
                 self.process.kill()
             answer: tuple[bool, Any, bool] = pickle.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
-            self.process.join()
-            code = self.process.exitcode
-            self._end()
-            raise _lost(code, self.limits, time.monotonic() - started) from None
+            raise self._lost(time.monotonic() - started) from None
         return answer
 
     def _start(self) -> None:
         with _STARTING:  # multiprocessing keeps its list of children without a lock
             ours, theirs = SPAWN.Pipe()
-            self.process = SPAWN.Process(target=_serve, args=(theirs, self.limits), name="zoo worker", daemon=True)
-            self.process.start()
+            process = SPAWN.Process(target=_serve, args=(theirs, self.limits), name="zoo worker", daemon=True)
+            process.start()
             theirs.close()
-        self.pipe = ours
+        self.process, self.pipe = process, ours
+        ours.recv_bytes()  # it is ready: how long that took is not the first task's time
+
+    def _lost(self, seconds: float) -> WorkerLost:
+        """What became of the process, which a task has kept for ``seconds``."""
+        if self.process is None:
+            return WorkerLost("no worker could be started")
+        self.process.join()
+        code, limits = self.process.exitcode, self.limits
+        self._end()
+        if code == -signal.SIGALRM or seconds > limits.seconds + GRACE_SECONDS:
+            return WorkerLost(f"hung: stopped after {limits.seconds:g} s", hung=True)
+        if code == OUT_OF_MEMORY:
+            return WorkerLost(f"out of memory: a job may allocate {limits.memory_gib:g} GiB")
+        if code is not None and code < 0:
+            return WorkerLost(f"its worker was killed by {signal.Signals(-code).name}")
+        return WorkerLost(f"its worker ended with exit code {code}")
 
     def _end(self) -> None:
         """Close the pipe, by which the process knows that it is done, and wait for it."""
@@ -162,16 +176,6 @@ class _Life:
                 process.kill()
 
 
-def _lost(code: int | None, limits: Limits, seconds: float) -> WorkerLost:
-    if code == -signal.SIGALRM or seconds > limits.seconds + GRACE_SECONDS:
-        return WorkerLost(f"hung: stopped after {limits.seconds:g} s", hung=True)
-    if code == OUT_OF_MEMORY:
-        return WorkerLost(f"out of memory: a job may allocate {limits.memory_gib:g} GiB")
-    if code is not None and code < 0:
-        return WorkerLost(f"its worker was killed by {signal.Signals(-code).name}")
-    return WorkerLost(f"its worker ended with exit code {code}")
-
-
 # -- in the process
 
 
@@ -180,6 +184,7 @@ def _serve(pipe: Connection, limits: Limits) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which then closes the pipe
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     most = limits.memory_gib * (1 << 30) * LARGEST_RESIDENT_SHARE
+    pipe.send_bytes(b"ready")
     last = False
     while not last:
         try:
@@ -196,8 +201,8 @@ def _serve(pipe: Connection, limits: Limits) -> None:
 
 def _done(work: bytes, limits: Limits) -> tuple[bool, Any]:
     try:
+        fn, args, kwargs = pickle.loads(work)
         with guarded(limits):
-            fn, args, kwargs = pickle.loads(work)
             return True, fn(*args, **kwargs)
     except MemoryError:
         os._exit(OUT_OF_MEMORY)
