@@ -20,6 +20,8 @@ COMMANDS = {
     "solve": "Synthesize the best layout, or say which rules forbid one.",
     "check": "Judge a layout: every broken rule in one pass, and the memory.",
     "verify": "Check a certificate that no layout exists, without the solver.",
+    "counts": "Which GPU counts can be used, how well, and why others cannot.",
+    "zoo": "A layout for every model, cluster and sequence length of a file.",
     "catalog": "List and show the models and GPUs that are known.",
     "rules": "List the rules, or show one with its source in Megatron.",
     "completion": "Print what a shell needs to complete commands, models, GPUs and rules.",

@@ -1,4 +1,4 @@
-"""The request options that ``solve`` and ``check`` share, and how flags and a request file become one request."""
+"""The request options that commands share, and how flags and a request file become one request."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from cli.completion import gpu_words, model_words, pin_words, words_of
+from cli.completion import gpu_words, model_words, pin_words, rule_words, words_of
 from constraints.errors import RequestError
 from constraints.problem import Origin
 from constraints.spelling import canonical_name
 from solver.request import REPEATED, REQUEST_KEYS, Request, read_request
 
-__all__ = ["Given", "model_argument", "request_and_layout", "request_from", "request_options"]
+__all__ = ["Given", "model_argument", "request_and_layout", "request_from", "request_options", "search_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,9 +92,36 @@ _OPTIONS = (
 )
 
 
+_SEARCH_OPTIONS = (
+    click.option(
+        "--objective",
+        metavar="NAME",
+        help="step-time (default), communication, data-parallel or memory.",
+        shell_complete=words_of("solver.resolution", "OBJECTIVE_NAMES"),
+    ),
+    click.option("--limit", multiple=True, metavar="'KEY<=N'", help="Bound a decision; repeatable."),
+    click.option(
+        "--relax",
+        multiple=True,
+        metavar="RULE",
+        help="Do not insist on an advice rule; repeatable.",
+        shell_complete=rule_words,
+    ),
+)
+
+
 def request_options(function: F) -> F:
-    """Decorate a command with the shared options."""
-    for option in reversed(_OPTIONS):
+    """Decorate a command with the options that every command shares."""
+    return _decorated(function, _OPTIONS)
+
+
+def search_options(function: F) -> F:
+    """Decorate a command with the options of those that search for layouts."""
+    return _decorated(function, _SEARCH_OPTIONS)
+
+
+def _decorated(function: F, options: Sequence[Callable[[F], F]]) -> F:
+    for option in reversed(options):
         function = option(function)
     return function
 

@@ -18,7 +18,7 @@ LARGEST_BYTES = 1 << 20
 LARGEST_NODES = 100_000
 DEEPEST = 20
 
-PLACED = 2
+PLACED = 4
 """Levels of keys whose places are kept."""
 
 Places = dict[str, tuple[int, int]]
@@ -31,7 +31,7 @@ def read_document(path: str) -> Any:
 
 
 def read_located(path: str) -> tuple[Any, Places]:
-    """The data of a YAML or JSON file and the place of each key of its first two levels."""
+    """The data of a YAML or JSON file and the place of each key of its first levels."""
     return _parse(read_text(path), path)
 
 
@@ -58,7 +58,7 @@ def parse_document(text: str, origin: str) -> Any:
 
 
 def parse_located(text: str, origin: str) -> tuple[Any, Places]:
-    """:func:`parse_document`, and the place of each key of the first two levels."""
+    """:func:`parse_document`, and the place of each key of the first levels."""
     return _parse(text, origin)
 
 

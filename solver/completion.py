@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, PipelineSplit
+from constraints.partition.search import best_partition
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
 
-__all__ = ["completed", "placed"]
+__all__ = ["completed", "placed", "some_split"]
 
 
 def completed(problem: Problem, x: Layout, batch: int | None) -> Layout | str:
@@ -35,7 +36,18 @@ def completed(problem: Problem, x: Layout, batch: int | None) -> Layout | str:
 
 
 def placed(problem: Problem, x: Layout) -> PipelineSplit | None:
-    """Where ``solve`` would put the layers on these stages; ``None`` if there are not layers enough, or no form says it."""
+    """Where ``solve`` would put the layers on these stages, and where they would lie if none fits.
+
+    ``None`` if there are not layers enough, or no form says it.
+    """
+    if x.pp * x.chunks_per_rank > problem.model.num_layers:
+        return None
+    found = best_partition(problem, x) or best_partition(problem, x, fitting=False)
+    return found.split if found is not None else None
+
+
+def some_split(problem: Problem, x: Layout) -> PipelineSplit | None:
+    """Some split of the layers over these stages, for rules that ask no more than whether there is one."""
     if x.pp * x.chunks_per_rank > problem.model.num_layers:
         return None
     found = place(problem.model, x.pp, x.chunks_per_rank)

@@ -8,7 +8,7 @@ CP-SAT's core is only a seed: rules are dropped one by one, and what satisfies t
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,10 @@ from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 from solver.model import Model
+from solver.placing import placed, placed_solution
 from solver.search import Disagreement, new_solver, run
+from solver.work import work_left
+from solver.verdict import CAPACITY
 
 __all__ = ["Exhausted", "Minimal", "Oracle", "may_do_without_interleaving"]
 
@@ -78,16 +81,26 @@ class Oracle:
         by_index: dict[int, str] = {literals[name].index: name for name in assumed}
         self._model.cp.clear_assumptions()
         self._model.cp.add_assumptions([literals[name] for name in assumed])
-        solver: Any = new_solver(self.deadline - time.monotonic())
-        solver.parameters.max_deterministic_time = MOST_WORK
-        status = run(self._model.cp, solver)
-        self.questions += 1
-        if status == cp_model.INFEASIBLE:
-            named = frozenset(by_index[i] for i in solver.sufficient_assumptions_for_infeasibility() if i in by_index)
-            return named or frozenset(assumed)
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            raise Exhausted
-        layout = self._model.layout(solver.value)
+        core: frozenset[str] = frozenset(assumed)
+
+        def solve() -> Callable[[Any], int] | None:
+            nonlocal core
+            solver: Any = new_solver(self.deadline - time.monotonic())
+            solver.parameters.max_deterministic_time = min(MOST_WORK, work_left())
+            status = run(self._model.cp, solver)
+            self.questions += 1
+            if status == cp_model.INFEASIBLE:
+                named = solver.sufficient_assumptions_for_infeasibility()
+                core = frozenset(by_index[i] for i in named if i in by_index) or core
+                return None
+            if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+                raise Exhausted
+            value: Callable[[Any], int] = solver.value
+            return value
+
+        layout = placed_solution(self._model, solve, fitting=CAPACITY in assumed)
+        if layout is None:
+            return core
         broken = [name for name in assumed if not self.rules[name].holds(self.problem, layout)]
         if broken:
             raise Disagreement(f"the feasibility model's layout breaks {', '.join(broken)}: {layout}")
@@ -116,10 +129,12 @@ class Oracle:
         copy.add_bool_and([self._model.literals[name] for name in sorted(kept)])
         copy.minimize(sum(getattr(self._model.x, name).expression() for name in SMALL))
         solver = new_solver(self.deadline - time.monotonic())
-        solver.parameters.max_deterministic_time = MOST_WORK_ON_LOOKS
+        solver.parameters.max_deterministic_time = min(MOST_WORK_ON_LOOKS, work_left())
         status = run(copy, solver)
         self.questions += 1
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return None
-        layout = self._model.layout(solver.value)
+        layout = placed(self.problem, self._model.layout(solver.value), fitting=CAPACITY in kept)
+        if layout is None:
+            return None
         return layout if all(self.rules[name].holds(self.problem, layout) for name in kept) else None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ortools.sat.python import cp_model
@@ -16,13 +18,16 @@ from solver.arithmetic import LARGEST, BoundsError
 from solver.explain import may_do_without_interleaving
 from solver.model import Model
 from solver.objectives import post_tie_break
-from solver.search import Disagreement, new_solver, run
+from solver.placing import placed_solution
+from solver.search import Disagreement, best_layouts, new_solver, run
 
 __all__ = ["any_layout", "least_memory", "nearest_to", "plainest_layout"]
 
 MOST_WORK = 1.0
 """Deterministic time for one question: a few times what the dearest recorded scenario takes."""
-LONGEST_SECONDS = 30.0
+LONGEST_SECONDS = 300.0
+ROOMY = 1 << 44
+"""Bytes of a GPU that holds anything."""
 MOST_REMEMBERED = 32
 _LEAST: dict[str, Layout | None] = {}
 """The last answers of :func:`least_memory`: one explanation asks for the same one several times."""
@@ -77,30 +82,9 @@ def least_memory(problem: Problem) -> Layout | None:
 
 
 def _least_memory(problem: Problem) -> Layout | None:
-    model = _Weighed(problem, interleaving=not may_do_without_interleaving(problem))
-    rules = enforced_rules(problem)
-    model.post(rules)
-    if not model.shapes or not model.held:
-        return None
-    model.cp.minimize(sum(held.expression() for held in model.held))
-    return _found(model, [rule for rule in rules if rule.id != "memory.capacity"], first=False)
-
-
-class _Weighed(Model):
-    """A model in which what stages hold is not bounded, but minimised."""
-
-    def __init__(self, problem: Problem, *, interleaving: bool) -> None:
-        super().__init__(problem, interleaving=interleaving)
-        self.held: list[Any] = []
-
-    def at_most_held(self, formulas: Any, bound: int) -> None:
-        held = [(stage, literal) for shape, literal in self.shapes for stage in shape.fullest]
-        quantities = [(quantity, literal) for stage, literal in held for quantity in formulas(stage)]
-        highest = max((q if isinstance(q, int) else q.high) for q, _ in quantities)
-        most = self.arithmetic.range(0, highest, "held")
-        for quantity, literal in quantities:
-            self.at_most(quantity, most, when=literal)
-        self.held.append(most)
+    roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
+    found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=not may_do_without_interleaving(problem))
+    return found.layouts[0] if found.layouts else None
 
 
 def _model(problem: Problem) -> Model | None:
@@ -114,12 +98,15 @@ def _model(problem: Problem) -> Model | None:
 
 
 def _found(model: Model, rules: tuple[Rule, ...] | list[Rule], *, first: bool = True) -> Layout | None:
-    solver = new_solver(LONGEST_SECONDS)
-    solver.parameters.max_deterministic_time = MOST_WORK
-    solver.parameters.stop_after_first_solution = first
-    if run(model.cp, solver) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+    def solve() -> Callable[[Any], int] | None:
+        solver = new_solver(LONGEST_SECONDS)
+        solver.parameters.max_deterministic_time = MOST_WORK
+        solver.parameters.stop_after_first_solution = first
+        return solver.value if run(model.cp, solver) in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
+
+    layout = placed_solution(model, solve)
+    if layout is None:
         return None
-    layout = model.layout(solver.value)
     broken = [rule.id for rule in rules if not rule.holds(model.problem, layout)]
     if broken:
         raise Disagreement(f"the solver's layout breaks {', '.join(broken)}: {layout}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,13 @@ from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
 from constraints.rule import Rule
-from solver.arithmetic import LARGEST, BoundsError
+from solver.arithmetic import BoundsError
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
-from solver.search import ModelError, new_solver, run
+from solver.placing import placed_solution
+from solver.search import ModelError, best_placed, new_solver, run
 from solver.single_changes import DEGREES, Asked
+from solver.verdict import CAPACITY
 
 __all__ = ["fewest_changes"]
 
@@ -36,12 +38,14 @@ def fewest_changes(asked: Asked, rules: Iterable[Rule], judged: Layout, deadline
         if not model.shapes:
             return None
         changed = _changed(model, asked, judged)
-        found = _least(model, changed, deadline)
+        fitting = any(rule.id == CAPACITY for rule in rules)
+        found = _least(model, changed, deadline, fitting)
         if found is None:
             return None
         fewest, layout = found
         model.cp.add(changed <= fewest)
-        layout = _fastest(model, deadline) or layout
+        if fitting:
+            layout = _fastest(model, deadline) or layout
     except (BoundsError, ModelError):  # numbers that no machine has, beyond what the solver can multiply
         return None
     if asked.etp_follows and not asked.model.is_moe:  # the solver leaves it at 1 for dense models
@@ -52,31 +56,31 @@ def fewest_changes(asked: Asked, rules: Iterable[Rule], judged: Layout, deadline
     return layout if all(rule.holds(asked, layout) for rule in rules) else None
 
 
-def _least(model: Model, quantity: Any, deadline: float) -> tuple[int, Layout] | None:
+def _least(model: Model, quantity: Any, deadline: float, fitting: bool) -> tuple[int, Layout] | None:
     """The least that ``quantity`` can be, as far as there was time, and a layout with it."""
     model.cp.minimize(quantity)
-    solver = new_solver(deadline - time.monotonic())
-    if run(model.cp, solver) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None
-    return round(solver.objective_value), model.layout(solver.value)
+    least = 0
+
+    def solve() -> Callable[[Any], int] | None:
+        nonlocal least
+        solver = new_solver(deadline - time.monotonic())
+        if run(model.cp, solver) not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return None
+        least = round(solver.objective_value)
+        return solver.value
+
+    layout = placed_solution(model, solve, fitting=fitting)
+    return None if layout is None else (least, layout)
 
 
 def _fastest(model: Model, deadline: float) -> Layout | None:
     """The fastest layout that the model leaves, ties as in ``solve``; ``None`` if that cannot be said."""
     try:
-        step = OBJECTIVES["step-time"].post(model).expression()
+        step = OBJECTIVES["step-time"].post(model)
         order = post_tie_break(model)
     except BoundsError:
         return None
-    found = _least(model, step, deadline)
-    if found is None:
-        return None
-    least, layout = found
-    if isinstance(order, int) or order.high >= LARGEST:
-        return layout
-    model.cp.add(step <= least)
-    ordered = _least(model, order.expression(), deadline)
-    return ordered[1] if ordered else layout
+    return best_placed(model, "step-time", step, order, deadline)[1]
 
 
 def _changed(model: Model, asked: Asked, judged: Layout) -> Any:

@@ -48,8 +48,8 @@ def tree_of(problem: Problem, gpus: int, most_bounds: int | None = QUICK) -> Any
         return None
 
 
-def excluded(problem: Problem, counts: Iterable[int], known: Mapping[int, Any]) -> Excluded | None:
-    """All of ``counts`` excluded, those in ``known`` as they stand there.
+def excluded(problem: Problem, counts: Iterable[int]) -> Excluded | None:
+    """All of ``counts`` excluded.
 
     ``None`` if there are none, one of them is not excluded, or the trees together are more than a certificate holds.
     """
@@ -57,7 +57,7 @@ def excluded(problem: Problem, counts: Iterable[int], known: Mapping[int, Any]) 
     dear = {number for number, rule in enumerate(enforced_rules(problem)) if Broken(rule).dear}
     leaves = bounds = 0
     for count in counts:
-        tree = known[count] if count in known else tree_of(problem, count, None)
+        tree = tree_of(problem, count, None)
         if tree is None:
             return None
         trees[count] = tree

@@ -18,10 +18,10 @@ from constraints.rule import Rule
 from constraints.timing.step import step_time
 from solver.answer import Answer, answer_of
 from solver.changes import Change
-from solver.completion import completed, placed
+from solver.completion import completed, placed, some_split
 from solver.single_changes import DEFAULTS, DEGREES, FOLLOWING, Asked, binding_rules, degree_changes, fitting_rules
 from solver.tie_breaks import tie_break_key
-from solver.verdict import Verdict
+from solver.verdict import CAPACITY, Verdict
 
 __all__ = ["Nearest", "nearest_legal"]
 
@@ -101,11 +101,15 @@ def _legal(asked: Asked, rules: list[Rule], x: Layout) -> Layout | None:
     whole = completed(asked, x, asked.global_batch_size)
     if isinstance(whole, str):
         return None
-    for split in dict.fromkeys((whole.split, placed(asked, whole))):
-        tried = replace(whole, split=split) if split is not None else whole
-        if all(rule.holds(asked, tried) for rule in rules):
-            return tried
-    return None
+    if all(rule.holds(asked, whole) for rule in rules):
+        return whole
+    some = some_split(asked, whole)
+    anywhere = replace(whole, split=some) if some is not None else whole
+    if not all(rule.holds(asked, anywhere) for rule in rules if rule.id != CAPACITY):
+        return None
+    split = placed(asked, whole)
+    tried = replace(whole, split=split) if split is not None else whole
+    return tried if all(rule.holds(asked, tried) for rule in rules) else None
 
 
 def _more_changes(asked: Asked, rules: list[Rule], judged: Layout, deadline: float) -> Layout | None:

@@ -9,7 +9,8 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.timing.step import StepTime, step_time
-from solver.completion import completed, placed
+from solver.completion import completed, placed, some_split
+from solver.verdict import CAPACITY
 
 __all__ = ["Neighbour", "neighbours"]
 
@@ -62,7 +63,7 @@ def _changed(problem: Problem, layout: Layout, decision: str, value: int) -> Lay
     whole = completed(problem, x, problem.global_batch_size)
     if isinstance(whole, str):
         return whole
-    split = placed(problem, whole)
+    split = some_split(problem, whole)
     return replace(whole, split=split) if split is not None else "there are not layers enough"
 
 
@@ -72,6 +73,8 @@ def _judged(
     if isinstance(changed, str):
         return Neighbour(decision, value, instead, None, changed)
     for rule in enforced_rules(problem):
+        if rule.id == CAPACITY:
+            changed = replace(changed, split=placed(problem, changed) or changed.split)
         if not rule.holds(problem, changed):
             return Neighbour(decision, value, instead, None, rule.reason(problem, changed))
     then = step_time(problem, changed)

@@ -10,10 +10,12 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
+from constraints.partition.search import best_partition
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
+from solver.placing import differs
 from solver.search import Disagreement, Found, new_solver, run
 
 __all__ = ["POINTS", "pareto_layouts"]
@@ -62,6 +64,7 @@ class _Front:
         self.rules = enforced_rules(problem)
         self.model = Model(problem)
         self.model.post(self.rules)
+        self.most_held: int | None = None
         if self.model.shapes:
             self.time = OBJECTIVES["step-time"].post(self.model)
             self.memory = OBJECTIVES["memory"].post(self.model)
@@ -72,6 +75,7 @@ class _Front:
 
     def below(self, memory: int) -> None:
         """From here on only layouts whose fullest stage holds at most so much."""
+        self.most_held = memory
         self.model.cp.add(self.memory.expression() <= memory)
 
     def fastest(self) -> tuple[str, Layout | None]:
@@ -82,7 +86,7 @@ class _Front:
         for cost, measure in ((self.time, "step-time"), (self.memory, "memory"), (self.order, "")):
             if isinstance(cost, int):
                 continue
-            status, better = self._least(model, cost)
+            status, better = self._least(model, cost, measure, "pareto")
             if better is None:
                 return (status, layout) if layout is None else ("feasible", layout)
             layout = better
@@ -94,19 +98,40 @@ class _Front:
 
     def least_memory(self, otherwise: Layout) -> int:
         """What the leanest layout holds."""
-        _, layout = self._least(self.model.cp.clone(), self.memory)
+        _, layout = self._least(self.model.cp.clone(), self.memory, "memory", "memory")
         return self.memory_of(layout or otherwise)
 
-    def _least(self, model: cp_model.CpModel, cost: Any) -> tuple[str, Layout | None]:
+    def _least(self, model: cp_model.CpModel, cost: Any, measure: str, objective: str) -> tuple[str, Layout | None]:
+        """Minimise ``cost``, whose true value for placed layers is ``measure`` (if any); layers are placed by ``objective``.
+
+        Where a placement does not keep what the model promises, that is noted in ``model``, and it chooses again.
+        """
         model.minimize(cost.expression())
-        solver = new_solver(self.deadline - time.monotonic())
-        status = run(model, solver)
-        if status == cp_model.INFEASIBLE:
-            return "infeasible", None
-        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-            return "unknown", None
-        layout = self.model.layout(solver.value)
+        while True:
+            solver = new_solver(self.deadline - time.monotonic())
+            status = run(model, solver)
+            if status == cp_model.INFEASIBLE:
+                return "infeasible", None
+            if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+                return "unknown", None
+            layout = self._placed(self.model.layout(solver.value), objective)
+            if layout is None:
+                model.add_bool_or(differs(self.model, self.model.layout(solver.value), cp=model))
+                continue
+            promised = solver.value(cost.expression())
+            if status != cp_model.OPTIMAL or not measure or self._measure(measure, layout) == promised:
+                break
+            other = model.new_bool_var("other degrees")
+            model.add_bool_or(differs(self.model, layout, cp=model)).only_enforce_if(other)
+            model.add(cost.expression() >= self._measure(measure, layout)).only_enforce_if(other.negated())
         broken = [rule.id for rule in self.rules if not rule.holds(self.problem, layout)]
         if broken:
             raise Disagreement(f"the solver's layout breaks {', '.join(broken)}: {layout}")
         return ("optimal" if status == cp_model.OPTIMAL else "feasible"), layout
+
+    def _measure(self, measure: str, layout: Layout) -> int:
+        return OBJECTIVES[measure].measure(self.problem, layout)
+
+    def _placed(self, layout: Layout, objective: str) -> Layout | None:
+        found = best_partition(self.problem, layout, objective, most_held=self.most_held)
+        return None if found is None else replace(layout, split=found.split)

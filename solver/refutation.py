@@ -115,10 +115,8 @@ class Refutation:
         }
 
 
-def refutation_of(
-    problem: Problem, *, seconds: float = 20.0, excluded_counts: Mapping[int, Any] | None = None
-) -> Refutation:
-    """Explain an infeasible problem; ``excluded_counts`` are trees that exclude smaller counts of GPUs.
+def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
+    """Explain an infeasible problem.
 
     Raises :class:`~solver.search.Disagreement` if a layout turns up after all, or one that was found breaks a rule.
     """
@@ -127,7 +125,7 @@ def refutation_of(
     except Exhausted:
         return Refutation(problem, (), False, None, WaysOut((), (), None), ())
     ways = ways_out(problem, found)
-    idle = excluded(problem, range(1, problem.gpus), excluded_counts or {}) if problem.allow_idle else None
+    idle = excluded(problem, range(1, problem.gpus)) if problem.allow_idle else None
     try:
         proved = certified(problem, found.conflicts, ways.ways, idle)
     except NotAConflict:  # only virtual stages that the quick question left out can be the reason

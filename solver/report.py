@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -22,8 +21,8 @@ class Report:
     """What a request came to.
 
     ``status`` is optimal, feasible (time ran out), infeasible or unknown; ``refutation`` says why there is no layout
-    (infeasible only); ``asked`` the problem as asked, with every GPU; ``excluded`` are trees that exclude smaller counts of
-    GPUs, where some may stay idle.
+    (infeasible only); ``asked`` the problem as asked, with every GPU. ``wall_seconds`` is ``None`` where the answer is to
+    be the same whenever it is asked for.
     """
 
     status: str
@@ -33,8 +32,7 @@ class Report:
     objective_unit: str
     refutation: Refutation | None
     solver_version: str
-    wall_seconds: float
-    excluded: Mapping[int, Any] = field(default_factory=dict)
+    wall_seconds: float | None
 
     @cached_property
     def neighbours(self) -> tuple[Neighbour, ...]:
@@ -60,7 +58,7 @@ class Report:
             "solver": {
                 "name": "cp-sat",
                 "version": self.solver_version,
-                "wall_seconds": round(self.wall_seconds, 3),
+                "wall_seconds": None if self.wall_seconds is None else round(self.wall_seconds, 3),
                 "proof": self.refutation.proof if self.refutation else "solver",
             },
         }

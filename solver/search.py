@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
-from constraints.partition.search import best_partition
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
+from solver.placing import DISTINCT, differs, placed
+from solver.work import spend, work_left
 
-__all__ = ["Disagreement", "Found", "ModelError", "best_layouts"]
+__all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
 
 
 BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)
@@ -55,24 +56,26 @@ def new_solver(seconds: float) -> cp_model.CpSolver:
     solver.parameters.cp_model_probing_level = 0
     solver.parameters.random_seed = 0
     solver.parameters.max_time_in_seconds = max(0.01, seconds)
+    solver.parameters.max_deterministic_time = work_left()
     return solver
 
 
 def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
     """Solve and return CP-SAT's status. Raises :class:`ModelError` for an invalid model."""
     status = solver.solve(model)
+    spend(solver.deterministic_time)
     if status == cp_model.MODEL_INVALID:
         raise ModelError(model.validate())
     return int(status)
 
 
-def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Found:
+def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0, interleaving: bool = True) -> Found:
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
-    Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
+    Without ``interleaving`` virtual stages are left out (other than pinned ones). Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
-    model = Model(problem)
+    model = Model(problem, interleaving=interleaving)
     rules = enforced_rules(problem)
     model.post(rules)
     if not model.shapes:
@@ -81,7 +84,7 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Fo
     order = post_tie_break(model)
     layouts: list[Layout] = []
     for _ in range(top):
-        status, layout = _best_placed(model, cost, order, deadline)
+        status, layout = best_placed(model, problem.objective, cost, order, deadline)
         if layout is None:
             if layouts:
                 break
@@ -92,30 +95,31 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0) -> Fo
         layouts.append(layout)
         if status != "optimal":
             return Found("feasible", tuple(layouts))
-        exclude(model, layout)
+        model.cp.add_bool_or(differs(model, layout, DISTINCT))
     return Found("optimal", tuple(layouts))
 
 
-def _best_placed(model: Model, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
-    """The best layout with its layers placed.
+def best_placed(
+    model: Model, objective: str, cost: Any, order: Any, deadline: float
+) -> tuple[str, Layout | None]:
+    """The layout that is best by ``objective``, whose expression is ``cost``, with its layers placed.
 
     The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that
     it prefers may cost more, or none may fit: that is noted, and it chooses again, until what it promises is kept.
     """
-    problem = model.problem
-    measure = OBJECTIVES[problem.objective].measure
+    problem, measure = model.problem, OBJECTIVES[objective].measure
     best: Layout | None = None
     while True:
         known = None if best is None else measure(problem, best)
         status, layout, promised = _lexicographic(model, cost, order, deadline, known)
         if layout is None:
             return (status, best) if best is None else ("feasible", best)
-        placed = best_partition(problem, layout)
-        if placed is None:
+        whole = placed(problem, layout, objective)
+        if whole is None:
             model.cp.add_bool_or(differs(model, layout))
             model.refine(layout.pp)
             continue
-        layout = replace(layout, split=placed.split)
+        layout = whole
         cost_of_it = measure(problem, layout)
         if cost_of_it < promised and status == "optimal":
             raise Disagreement(f"a placement costs {cost_of_it}, less than the bound of {promised}: {layout}")
@@ -176,34 +180,14 @@ def _minimise(
     for turn in count():
         solver = new_solver(deadline - time.monotonic())
         solver.parameters.search_branching = BRANCHINGS[turn % len(BRANCHINGS)]
-        solver.parameters.max_deterministic_time = FIRST_TURN * 2 ** (turn // len(BRANCHINGS))
+        turn_ends = FIRST_TURN * 2 ** (turn // len(BRANCHINGS))
+        solver.parameters.max_deterministic_time = min(turn_ends, work_left())
         status = run(copy, solver)
         if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             layout, found = model.layout(solver.value), solver.value(cost.expression())
             copy.add(objective <= solver.value(objective))
         if status in (cp_model.OPTIMAL, cp_model.INFEASIBLE):
             return ("optimal" if status == cp_model.OPTIMAL else "infeasible"), layout, found
-        if time.monotonic() >= deadline:
+        if time.monotonic() >= deadline or work_left() <= 0:
             return ("unknown" if layout is None else "feasible"), layout, found
     raise AssertionError("turns do not end")
-
-
-def exclude(model: Model, layout: Layout) -> None:
-    """Forbid the degrees of ``layout``, so that the next answer is another layout."""
-    model.cp.add_bool_or(differs(model, layout))
-
-
-def differs(model: Model, layout: Layout) -> list[Any]:
-    """Literals of which one is true wherever a decision is not as in ``layout``."""
-    different = []
-    for name in ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size", "sequence_parallel"):
-        quantity = getattr(model.x, name)
-        literal = model.cp.new_bool_var(f"other[{name}]")
-        model.cp.add(quantity.expression() != int(getattr(layout, name) or 1 if name != "sequence_parallel" else layout.sequence_parallel)).only_enforce_if(literal)
-        different.append(literal)
-    same = next(
-        lit
-        for o, lit in zip(model.x.recompute.options, model.x.recompute.literals, strict=True)
-        if o == layout.recompute
-    )
-    return [*different, same.negated()]

@@ -6,12 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 from constraints.layout import Layout
 from constraints.problem import Problem
 from solver.answer import Answer, answer_of
-from solver.idle import tree_of
 from solver.objectives import OBJECTIVES
 from solver.pareto import pareto_layouts
 from solver.refutation import refutation_of
@@ -19,6 +17,7 @@ from solver.report import Report
 from solver.request import Request
 from solver.resolution import resolve
 from solver.search import Disagreement, Found, best_layouts
+from solver.usable import Undecided, largest_usable
 
 __all__ = ["solve", "solve_problem"]
 
@@ -54,15 +53,14 @@ def solve_problem(
     if pareto:
         problem = replace(problem, objective="step-time")
         found, solved = pareto_layouts(problem, seconds=seconds, found=progress), problem
-        excluded: dict[int, Any] = {}
     else:
-        found, solved, excluded = _search(problem, top, seconds)
+        found, solved = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
     refutation = None
     if found.status == "infeasible":
         left = max(1.0, seconds - (time.monotonic() - started))
-        refutation = refutation_of(problem, seconds=left, excluded_counts=excluded)
+        refutation = refutation_of(problem, seconds=left)
     return Report(
         status=found.status,
         asked=problem,
@@ -70,33 +68,28 @@ def solve_problem(
         objective_value=objective.value(solved, found.layouts[0]) if found.layouts else None,
         objective_unit=objective.unit(problem),
         refutation=refutation,
-        excluded=excluded,
         solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
     )
 
 
-def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem, dict[int, Any]]:
-    """The layouts, and the problem they solve: with ``allow_idle`` the one on the most GPUs that has any.
-
-    Beside them the trees of counts that were excluded without the solver.
-    """
+def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem]:
+    """The layouts, and the problem they solve: with ``allow_idle`` the one on the most GPUs that has any."""
     deadline = time.monotonic() + seconds
-    excluded: dict[int, Any] = {}
     found = best_layouts(problem, top=top, seconds=seconds)
     if found.status != "infeasible" or not problem.allow_idle:
-        return found, problem, excluded
-    for gpus in range(problem.gpus - 1, 0, -1):
-        left = deadline - time.monotonic()
-        tree = tree_of(problem, gpus) if left > 0 else None
-        if tree is not None:
-            excluded[gpus] = tree
-            continue
-        fewer = replace(problem, gpus=gpus)
-        found = best_layouts(fewer, top=top, seconds=left)
-        if found.status != "infeasible":
-            return found, fewer, excluded
-    return Found("infeasible", ()), problem, excluded
+        return found, problem
+    try:
+        gpus = largest_usable(problem, problem.gpus - 1, deadline=deadline)
+    except Undecided:
+        return Found("unknown", ()), problem
+    if gpus is None:
+        return found, problem
+    fewer = replace(problem, gpus=gpus)
+    found = best_layouts(fewer, top=top, seconds=deadline - time.monotonic())
+    if found.status == "infeasible":
+        raise Disagreement(f"{gpus} GPUs have a layout and have none")
+    return found, fewer
 
 
 def _answer(solved: Problem, layout: Layout, asked: Problem) -> Answer:

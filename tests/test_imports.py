@@ -125,7 +125,9 @@ BATCH = '{"model": "llama-3.1-8b", "gpus": 8, "gpu": "h100", "layout": {"tp": 3}
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("--version",), ("solve", "--help"), ("check", "--help")], ids=" ".join
+    "arguments",
+    [("--help",), ("--version",), *((name, "--help") for name in ("solve", "check", "counts", "zoo"))],
+    ids=" ".join,
 )
 def test_help_loads_no_library_but_click(arguments: tuple[str, ...]) -> None:
     loaded = loaded_by(*arguments)
@@ -149,6 +151,7 @@ def test_help_does_not_read_the_rooms_behind_it() -> None:
         ("catalog", "models"),
         ("catalog", "gpus"),
         ("catalog", "models", "llama-3.1-8b"),
+        ("zoo", "examples/zoo/catalog.yaml", "--dry-run"),
     ],
     ids=" ".join,
 )

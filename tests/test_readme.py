@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,16 +20,25 @@ ELLIPSIS = "...\n"
 
 
 def printed(words: str) -> str:
-    """What ``meshwright words`` prints at 100 columns without colour; durations are rounded to a second."""
-    environment = {**os.environ, "COLUMNS": COLUMNS, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    """What ``meshwright words`` prints at 100 columns without colour, in a folder of its own that has the examples."""
+    environment = {
+        **os.environ,
+        "COLUMNS": COLUMNS,
+        "NO_COLOR": "1",
+        "PYTHONIOENCODING": "utf-8",
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, "-m", "cli.main", *words.split()]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "examples").symlink_to(ROOT / "examples")
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     return without_times(done.stdout)
 
 
 def without_times(text: str) -> str:
     """The text with durations of the search left out."""
+    text = re.sub(r"^took .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r", \d+\.\d s$", "", text, flags=re.MULTILINE)
 
 

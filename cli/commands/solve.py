@@ -6,33 +6,19 @@ from typing import Any
 
 import click
 
-from cli.completion import rule_words, words_of
-from cli.options import model_argument, request_from, request_options
+from cli.options import model_argument, request_from, request_options, search_options
 from cli.output import deliver, ensure_writable
+from cli.rendering import FORMATS, rendered
 
 __all__ = ["command"]
 
-FORMATS = ("text", "json", "yaml", "bridge", "bridge-python", "megatron-lm")
 EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 
 
 @click.command("solve")
 @model_argument
 @request_options
-@click.option(
-    "--objective",
-    metavar="NAME",
-    help="step-time (default), communication, data-parallel or memory.",
-    shell_complete=words_of("solver.resolution", "OBJECTIVE_NAMES"),
-)
-@click.option("--limit", multiple=True, metavar="'KEY<=N'", help="Bound a decision; repeatable.")
-@click.option(
-    "--relax",
-    multiple=True,
-    metavar="RULE",
-    help="Do not insist on an advice rule; repeatable.",
-    shell_complete=rule_words,
-)
+@search_options
 @click.option("--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where all of them cannot be used.")
 @click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
 @click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")
@@ -60,7 +46,7 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
     report = solve_problem(
         problem, top=request.top, pareto=request.pareto, seconds=request.time_limit, progress=_progress(problem)
     )
-    deliver(_rendered(report, format_), output)
+    deliver(rendered(report, format_), output)
     if certificate is not None:
         _deliver_certificate(report, certificate)
     return EXIT_CODES[report.status]
@@ -109,7 +95,7 @@ def _optimum(report: Any) -> tuple[Any, str]:
     from solver.idle import excluded
 
     asked, best = report.asked, report.answers[0].layout
-    larger = excluded(asked, range(best.gpus + 1, asked.gpus + 1), report.excluded)
+    larger = excluded(asked, range(best.gpus + 1, asked.gpus + 1))
     if larger is None and best.gpus < asked.gpus:
         return None, f"the proof that more than {best.gpus} of the GPUs cannot be used is too large"
     try:
@@ -120,20 +106,3 @@ def _optimum(report: Any) -> tuple[Any, str]:
         f"certificate: no layout is better, shown in {done.leaves} steps and checked without the solver", err=True
     )
     return done.certificate, ""
-
-
-def _rendered(report: Any, format_: str) -> str:
-    if format_ == "json":
-        import json
-
-        return json.dumps(report.to_mapping(), indent=1)
-    if format_ == "text" or not report.answers:
-        from cli.text.solved import solved_text
-
-        return solved_text(report)
-    from importlib import import_module
-
-    module = import_module(f"cli.emit.{format_.replace('-', '_')}")
-    answer = report.answers[0]
-    emitted: str = module.emit(answer.problem, answer.layout)
-    return emitted

@@ -15,16 +15,16 @@ LABEL = 10
 
 
 class Page:
-    """Collects lines no wider than the terminal (80 columns where there is none).
+    """Collects lines no wider than the terminal (80 columns where there is none); ``unicode`` says what it can show.
 
     Colours are click's: they vanish when the output is not a terminal, or ``NO_COLOR`` is set.
     """
 
-    def __init__(self, width: int | None = None) -> None:
+    def __init__(self, width: int | None = None, *, unicode: bool | None = None) -> None:
         self.width = max(60, width or min(120, shutil.get_terminal_size((80, 24)).columns))
         self.lines: list[str] = []
         encoding = (getattr(sys.stdout, "encoding", None) or "ascii").lower()
-        self.unicode = encoding.replace("-", "").startswith("utf")
+        self.unicode = encoding.replace("-", "").startswith("utf") if unicode is None else unicode
 
     def line(self, text: str = "") -> None:
         """A line as it is."""

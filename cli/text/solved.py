@@ -21,9 +21,9 @@ LONGEST_SPLIT = 240
 """Characters of a layout string that are shown; the emitted formats hold the whole."""
 
 
-def solved_text(report: Report, width: int | None = None) -> str:
-    """The whole report as text."""
-    page = Page(width)
+def solved_text(report: Report, page: Page | None = None) -> str:
+    """The whole report as text, on ``page`` or on one as wide as the terminal."""
+    page = page or Page()
     if report.status in ("infeasible", "unknown"):
         _nothing(page, report)
         return page.text()
@@ -59,7 +59,8 @@ def _title(page: Page, report: Report) -> None:
     verdict = "optimal" if report.status == "optimal" else "feasible, not proved best: the time limit was reached"
     page.line(
         click.style(f"{problem.model.name} on {used} x {problem.gpu.name}", bold=True)
-        + f"{idle}: {verdict} for {problem.objective}, {report.wall_seconds:.1f} s"
+        + f"{idle}: {verdict} for {problem.objective}"
+        + (f", {report.wall_seconds:.1f} s" if report.wall_seconds is not None else "")
     )
     page.line()
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, lru_cache
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -90,7 +90,8 @@ def decoded_changes(asked: Mapping[str, Any], changes: Any) -> Problem:
 # -- entries of the catalog
 
 
-def _entry(spec: ModelSpec | GpuSpec) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _entry(spec: ModelSpec | GpuSpec) -> Mapping[str, Any]:
     known = _catalogued(spec.name, type(spec))
     whole = {f.name: _plain(getattr(spec, f.name)) for f in fields(spec)}
     if known is None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from constraints.arithmetic import Remembering
 from constraints.layout import Recompute, Settings
 from constraints.problem import Problem
-from constraints.timing.floor import step_floor_ns
+from constraints.timing.floor import step_floors_ns
 from constraints.timing.step import step_time
 from solver.timing import timing_of
 from tests import enumeration

@@ -1,0 +1,70 @@
+"""Solutions of a model with their layers placed: degrees that no partition of the layers fits are noted and left. Imports ortools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from constraints.layout import Layout
+from constraints.partition.search import best_partition
+from constraints.problem import Problem
+from solver.model import Model
+from solver.verdict import CAPACITY
+
+__all__ = ["DISTINCT", "differs", "placed", "placed_solution"]
+
+DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
+"""Two layouts in which none of these differs, nor what is recomputed, are one to a person who asks for several."""
+DEGREES = (*DISTINCT, "sequence_parallel")
+
+
+def placed(
+    problem: Problem, layout: Layout, objective: str | None = None, *, fitting: bool = True
+) -> Layout | None:
+    """``layout`` with its layers placed as ``objective`` likes best (the problem's own unless given); ``None`` if no partition
+    of them fits."""
+    found = best_partition(problem, layout, objective, fitting=fitting)
+    return None if found is None else replace(layout, split=found.split)
+
+
+def placed_solution(
+    model: Model, solve: Callable[[], Callable[[Any], int] | None], *, fitting: bool = True
+) -> Layout | None:
+    """The first of the solutions that ``solve`` finds in turn whose layers can be placed; ``None`` when there are no more.
+
+    ``solve`` gives what reads a value of the solution. Without ``fitting`` memory is not asked about. Degrees that are left
+    are forbidden in the model, as far as the rule of memory is in force.
+    """
+    while (value := solve()) is not None:
+        layout = model.layout(value)
+        asked = model.problem if layout.gpus == model.problem.gpus else replace(model.problem, gpus=layout.gpus)
+        found = placed(asked, layout, fitting=fitting)
+        if found is not None:
+            return found
+        if not fitting or placed(asked, layout, fitting=False) is None:
+            return layout  # no form says where its layers go, which rules may forgive
+        unless = [model.literals[CAPACITY].negated()] if model.explain else []
+        model.cp.add_bool_or([*unless, *differs(model, layout)])
+        model.refine(layout.pp)
+    return None
+
+
+def differs(
+    model: Model, layout: Layout, decisions: tuple[str, ...] = DEGREES, cp: cp_model.CpModel | None = None
+) -> list[Any]:
+    """Literals of which one is true wherever one of ``decisions``, or what is recomputed, is not as in ``layout``.
+
+    They are made in ``cp``, a clone of the model's, or in the model itself.
+    """
+    cp = cp or model.cp
+    different = []
+    for name in decisions:
+        value = int(getattr(layout, name) or (name == "vpp"))  # vpp 1 is no interleaving
+        literal = cp.new_bool_var(f"other[{name}]")
+        cp.add(getattr(model.x, name).expression() != value).only_enforce_if(literal)
+        different.append(literal)
+    options, literals = model.x.recompute.options, model.x.recompute.literals
+    return [*different, literals[options.index(layout.recompute)].negated()]
