@@ -5,11 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from solver.zoo.outcome import Failure, Totals
 from solver.zoo.run import Watcher
+
+if TYPE_CHECKING:  # only a terminal needs it
+    from rich.progress import Progress
 
 __all__ = ["progress"]
 
@@ -54,10 +58,7 @@ class _Quiet:
 class _Bar(_Quiet):
     """The same above a bar with rate, time left and what there is so far."""
 
-    def __init__(self, bar: object) -> None:
-        from rich.progress import Progress
-
-        assert isinstance(bar, Progress)
+    def __init__(self, bar: Progress) -> None:
         self.bar = bar
         self.task = bar.add_task("jobs", total=None, rate="", words="")
 
