@@ -7,6 +7,7 @@ from functools import cache
 from constraints import (
     attention,
     batch,
+    chunks,
     context,
     dispatch,
     exchange,
@@ -40,6 +41,7 @@ RULES: tuple[Rule, ...] = (
     *experts.RULES,
     *routing.RULES,
     *stages.RULES,
+    *chunks.RULES,
     *interleaving.RULES,
     *sequence.RULES,
     *context.RULES,

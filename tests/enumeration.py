@@ -6,10 +6,12 @@ Slow on purpose and simple on purpose: it is the second opinion that the solver 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout
+from constraints.partition.search import best_partition
 from constraints.pipeline.placement import place
 from constraints.problem import MICRO_BATCH_SIZES, Problem
 from constraints.refutation.space import divisors, virtual_stages
@@ -62,9 +64,18 @@ def candidates(problem: Problem) -> Iterator[Layout]:
 
 
 def legal(problem: Problem) -> Iterator[Layout]:
-    """Every layout that all enforced rules accept."""
-    rules = sorted(enforced_rules(problem), key=lambda rule: rule.id.startswith("memory"))  # the dear one last
-    return (layout for layout in candidates(problem) if all(rule.holds(problem, layout) for rule in rules))
+    """Every layout that all enforced rules accept, its layers where the objective likes them best.
+
+    That no other partition of them is better is for ``tests/partition`` to show.
+    """
+    rules = enforced_rules(problem)
+    for layout in candidates(problem):
+        if all(rule.holds(problem, layout) for rule in rules if rule.id != "memory.capacity"):
+            found = best_partition(problem, layout)
+            if found is not None:
+                placed = replace(layout, split=found.split)
+                assert all(rule.holds(problem, placed) for rule in rules), placed
+                yield placed
 
 
 def best(problem: Problem) -> Layout | None:

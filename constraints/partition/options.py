@@ -46,8 +46,8 @@ def takes_any_order(model: ModelSpec, vpp: int) -> bool:
 def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int) -> Iterator[Option]:
     """The ways in which rank ``rank`` takes ``layers`` more, its chunks as long as each other or one longer.
 
-    The longer ones come last: later chunks are alive for a shorter time. Where the first run does not end in the rank's
-    first chunk, that one may be longer too.
+    The longer ones come last: later chunks are alive for a shorter time. On the last rank they come first if that fits, as the
+    last chunk computes the loss beside. Where the first run does not end in the rank's first chunk, that one may be longer.
     """
     if vpp == 1:
         start = model.num_layers - left.layers
@@ -58,6 +58,8 @@ def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layer
     assert runs is not None, "layers that differ from chunk to chunk are not dealt rank by rank"
     length, longer = divmod(layers, vpp)
     patterns = [(length,) * (vpp - longer) + (length + 1,) * longer]
+    if longer and rank == pp - 1:
+        patterns.insert(0, (length + 1,) * longer + (length,) * (vpp - longer))
     if longer and left.early > length:
         patterns.append((length + 1,) + (length,) * (vpp - longer) + (length + 1,) * (longer - 1))
     for sizes in patterns:

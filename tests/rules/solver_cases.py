@@ -20,7 +20,7 @@ DEGREES = ("tp", "pp", "cp", "ep", "etp", "dp", "edp", "micro_batch_size")
 def layout_of_variables(rng: Random, model: Model) -> Layout | None:
     """Any values of the decisions that the model knows, half of the time on meshes that cover the GPUs.
 
-    ``None`` if there is no pipeline shape, or none that fits the batch that these degrees would choose.
+    ``None`` if there is no pipeline shape.
     """
     if not model.shapes:
         return None
@@ -31,7 +31,7 @@ def layout_of_variables(rng: Random, model: Model) -> Layout | None:
         drawn |= _covering(rng, problem.gpus // shape.pp, {n: set(values_of(getattr(x, n))) for n in DEGREES})
     if problem.global_batch_size is not None:
         batch = problem.global_batch_size
-        counts = [m for m in values_of(x.num_microbatches) if shape.least <= m and (not shape.most or m <= shape.most)]
+        counts = values_of(x.num_microbatches)
         fitting = [m for m in counts if m * drawn["dp"] * drawn["micro_batch_size"] == batch]
         if not counts:
             return None
@@ -40,8 +40,6 @@ def layout_of_variables(rng: Random, model: Model) -> Layout | None:
         group = problem.settings.microbatch_group_size_per_vp_stage or shape.pp
         multiple = group if shape.vpp is not None and shape.pp > 1 else 1
         count = chosen_microbatches(problem.target_sequences, drawn["dp"], drawn["micro_batch_size"], multiple)
-        if count < shape.least or (shape.most is not None and count > shape.most):
-            return None
         batch = count * drawn["dp"] * drawn["micro_batch_size"]
     return Layout(
         **drawn,
