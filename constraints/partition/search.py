@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from constraints.layout import Layout, PipelineSplit
 from constraints.partition.measures import Ranks
@@ -122,6 +121,7 @@ class _Search:
         self.model, self.pp, self.vpp = ranks.model, ranks.layout.pp, ranks.layout.chunks_per_rank
         self.most = -(-self.model.num_layers // self.pp) + SPARE
         self.limits: dict[str, int] = {}
+        self.rooms: dict[int, int] = {}
 
     def best(self) -> Partition | None:
         if sum(self._room(rank) for rank in range(self.pp)) < self.model.num_layers:
@@ -135,20 +135,20 @@ class _Search:
         assignment = self._simplest(tables[-1][NOTHING]) or self._backwards(tables)
         return Partition(assignment, simplest_split(self.model, assignment), tuple(self.limits.values()))
 
-    @cache
     def _room(self, rank: int) -> int:
-        """The most layers with which the rank fits: with more it holds more."""
-        start, room = start_of(self.model), 0
-        if rank >= max(1, start.early) and self.vpp == 1:
-            start = start._replace(early=0)
-        while room < self.model.num_layers:
-            options = self._taking(rank, start, room + 1)
-            if not any(self.ranks.fits(rank, option.chunks) for option in options):
-                break
-            room += 1
-            if room >= self.most * 2:
-                return self.model.num_layers
-        return room
+        """The most layers with which the rank may fit, whatever is left of the first run: with more it holds more."""
+        if rank not in self.rooms:
+            start = start_of(self.model)
+            lefts = [start._replace(early=early) for early in range(start.early + 1)]
+            room = 0
+            while room < self.model.num_layers and self._takes(rank, lefts, room + 1):
+                room = room + 1 if room < 2 * self.most else self.model.num_layers
+            self.rooms[rank] = room
+        return self.rooms[rank]
+
+    def _takes(self, rank: int, lefts: list[Left], layers: int) -> bool:
+        options = (option for left in lefts for option in self._taking(rank, left, layers))
+        return any(self.ranks.fits(rank, option.chunks) for option in options)
 
     def _smallest(self, name: str) -> int | None:
         """The smallest value under which all ranks can keep the measure ``name``."""
