@@ -42,7 +42,7 @@ from solver.search import best_layouts
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
 MOST_WAYS = 6
-MOST_SEARCHED = 900
+MOST_SEARCHED = 500
 """Size of the problems that are searched for their best layout, together about half a second; beyond it a layout is shown
 that is only known to keep the rules. Sizes and no time, so that the same request gets the same report."""
 LONGEST_SEARCH = 30.0
