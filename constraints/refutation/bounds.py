@@ -55,7 +55,7 @@ def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     """Whether the rule holds where every decision is at its largest and nothing is interleaved: a bound that says
     otherwise would be wrong."""
     taken = point_at_the_end(space, box)
-    return taken is not None and rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+    return taken is not None and Partial(space, taken).kept_by(rule)
 
 
 def point_at_the_end(space: Space, box: Box) -> dict[str, int] | None:

@@ -8,7 +8,7 @@ about itself is believed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, PipelineSplit, Recompute
@@ -113,6 +113,11 @@ class Partial:
         self._space, self._problem, self._taken = space, problem, taken
         self.settings, self.gpus = problem.settings, problem.gpus
 
+    def kept_by(self, rule: Rule) -> bool:
+        """Whether ``rule`` holds, if what is decided is enough to say so. Raises :class:`Open` for the first thing that is
+        not: a rule reads a layout by its attributes alone, and every one of them is here or open."""
+        return rule.holds(self._problem, cast(Layout, self))
+
     def __getattr__(self, name: str) -> Any:
         if name in self._taken:
             return self._taken[name]
@@ -182,7 +187,7 @@ def fails_everywhere(rule: Rule, space: Space, box: Box, most: int) -> bool:
         if left < 0:
             raise TooMany
         try:
-            return not rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+            return not Partial(space, taken).kept_by(rule)
         except Open as asked:
             name = asked.decision
         if name == "vpp" and "pp" not in taken:
@@ -199,7 +204,7 @@ def asks_for(rule: Rule, space: Space) -> set[str]:
     taken: dict[str, int] = {}
     while True:
         try:
-            rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+            Partial(space, taken).kept_by(rule)
             return set(taken)
         except Open as asked:
             taken[asked.decision] = space.root[asked.decision][-1]
