@@ -116,7 +116,9 @@ def _value(done: VerifiedOptimum) -> str:
     value, per = done.value, "a step" if done.problem.global_batch_size is not None else "a sequence"
     if done.problem.objective == "memory":
         return f"{value / 100 / GIB:.3f} GiB on the fullest GPU, estimated high"
-    return f"{-value} replicas" if done.problem.objective == "data-parallel" else f"{value / 1e6:.3f} ms {per}"
+    if done.problem.objective == "data-parallel":
+        return f"{-value} replicas" if value < -1 else "1 replica"
+    return f"{value / 1e6:.3f} ms {per}"
 
 
 def _mapping(done: Verified | VerifiedOptimum | None, reason: str) -> dict[str, object]:
