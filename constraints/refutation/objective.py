@@ -53,6 +53,8 @@ def no_less_than(space: Space, box: Box, value: int) -> bool:
         return -box["dp"][-1] >= value
     if len(box["pp"]) != 1:
         return False
+    if all(len(values) == 1 for values in box.values()):
+        return not better_at_the_end(space, box, value)
     plain = {**box, "vpp": tuple(v for v in box["vpp"] if v == 1)}
     interleaved = {**box, "vpp": tuple(v for v in reversed(box["vpp"]) if v > 1)}  # most chunks first: the least bubble
     try:
@@ -113,8 +115,7 @@ def better_at_the_end(space: Space, box: Box, value: int) -> bool:
     point = point_at_the_end(space, box)
     if point is None:
         return False
-    layout = space.layout(point)
     try:
-        return value_of(space.problem, layout) < value
-    except ValueError:
+        return value_of(space.problem, space.layout(point)) < value
+    except ValueError:  # its layers are not placed: no layout at all
         return False
