@@ -306,4 +306,5 @@ def _gpus_distance(asked: Problem, changed: Problem) -> float:
 
 
 def _idle_note(asked: Problem, changed: Problem) -> str:
-    return f"uses {changed.gpus} of the {asked.gpus} GPUs"
+    more = " or more" if asked.gpus - changed.gpus >= asked.gpus_per_node else ""  # there, whole nodes alone were tried
+    return f"uses {changed.gpus} of the {asked.gpus} GPUs{more}"
