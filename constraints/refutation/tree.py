@@ -178,7 +178,10 @@ def grow_optimum(rules: Sequence[Rule], space: Space, value: int) -> Tree | None
     reasons: list[Reason] = [*(Broken(rule) for rule in rules), NoBetter(value)]
     order = tuple(name for name in dict.fromkeys([*_pinned(rules), *BEST_FIRST]) if name in space.root)
     asked = Limits(OPTIMUM.leaves, OPTIMUM.bounds * ASKED_FOR_OPTIMUM)
-    tree = _Grower(reasons, space, order, asked).grown(space.root)
+    try:
+        tree = _Grower(reasons, space, order, asked).grown(space.root)
+    except TooLarge:
+        raise TooLarge(str(OPTIMUM)) from None
     if tree is not None and sum(reasons[number].dear for number in leaf_numbers(tree)) > OPTIMUM.bounds:
         raise TooLarge(str(OPTIMUM))
     return tree
