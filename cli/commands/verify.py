@@ -98,7 +98,7 @@ def _verified(page: Page, done: Verified | VerifiedOptimum) -> None:
     page.entry("steps", ", ".join(f"{name} {count}" for name, count in done.leaves.items()))
     if done.fewer:
         counts = f"{done.fewer[0]} to {done.fewer[-1]}" if len(done.fewer) > 1 else str(done.fewer[0])
-        page.entry("idle", f"no layout on {counts} of the GPUs either, the others idle")
+        page.entry("idle", f"no layout uses {counts} of the {problem.gpus} GPUs")
     elif problem.allow_idle and isinstance(done, Verified):
         page.entry("idle", "nothing is said of layouts that leave GPUs idle")
     for change in done.ways_out if isinstance(done, Verified) else ():
