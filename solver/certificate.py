@@ -19,7 +19,11 @@ from solver.idle import Excluded
 from solver.search import Disagreement
 from solver.ways_out import WayOut
 
-__all__ = ["Certified", "NotAConflict", "certified", "certified_optimum"]
+__all__ = ["Certified", "NotAConflict", "NotCovered", "certified", "certified_optimum"]
+
+
+class NotCovered(Exception):
+    """The layout is beyond what a proof ranges over; the message says how."""
 
 
 class NotAConflict(Exception):
@@ -57,10 +61,13 @@ def certified_optimum(problem: Problem, layout: Layout, fewer: Excluded | None =
 
     ``layout`` may use fewer GPUs than there are; ``fewer`` excludes the counts between. Raises
     :class:`~constraints.refutation.tree.TooLarge` if the proof has more leaves or bounds than a certificate may,
+    :class:`NotCovered` if the layers are placed otherwise than in the space that a proof is about, and
     :class:`~solver.search.Disagreement` if some layout is better after all, or the checker refutes what was written.
     """
     used = replace(problem, gpus=layout.gpus)
     space, rules, value = Space(used), list(enforced_rules(used)), value_of(used, layout)
+    if "pipeline" in space.point(layout):
+        raise NotCovered("the layers are placed as no proof knows them yet")
     tree = grow_optimum(rules, space, value)
     if tree is None:
         raise Disagreement(f"the checker finds a layout that may be better than {layout}")

@@ -105,7 +105,7 @@ def _deliver_certificate(report: Any, path: str) -> None:
 def _optimum(report: Any) -> tuple[Any, str]:
     """(the certificate that no layout is better than the first, "") or (``None``, why there is none)."""
     from constraints.refutation.tree import TooLarge
-    from solver.certificate import certified_optimum
+    from solver.certificate import NotCovered, certified_optimum
     from solver.idle import excluded
 
     asked, best = report.asked, report.answers[0].layout
@@ -116,6 +116,8 @@ def _optimum(report: Any) -> tuple[Any, str]:
         done = certified_optimum(asked, best, larger)
     except TooLarge as error:
         return None, f"the proof that no layout is better has {error}"
+    except NotCovered as error:
+        return None, str(error)
     click.echo(
         f"certificate: no layout is better, shown in {done.leaves} steps and checked without the solver", err=True
     )

@@ -50,6 +50,8 @@ def verified_optimum(problem: Problem, data: Any, fewer: Any) -> VerifiedOptimum
         raise Refuted(f"a layout of {gpus} GPUs is no answer where {problem.gpus} are to be used")
     used = replace(problem, gpus=gpus)
     space = Space(used)
+    if isinstance(data["layout"], Mapping) and "pipeline" in data["layout"]:
+        raise Refuted("its layers are placed by hand, and the proof is about the usual placement")
     layout = layout_at(space, data["layout"], "the best layout")
     broken = [rule.id for rule in enforced_rules(used) if not rule.holds(used, layout)]
     if broken:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
-from constraints.layout import Layout
+from constraints.layout import Layout, PipelineSplit
 from constraints.problem import Problem
 from constraints.refutation.certificate import (
     BadFile,
@@ -29,7 +29,7 @@ from constraints.refutation.objective import OBJECTIVES, no_less_than, value_of
 from constraints.refutation.partial import Space
 from constraints.refutation.tree import TooLarge, grow_optimum
 from constraints.registry import enforced_rules
-from solver.certificate import certified_optimum
+from solver.certificate import NotCovered, certified_optimum
 from solver.idle import excluded
 from solver.objectives import OBJECTIVES as THEIRS
 from solver.request import Request
@@ -333,3 +333,16 @@ def test_counts_that_are_no_business_of_the_request_are_refused() -> None:
     mutant = certificate("time")
     mutant["fewer"] = certificate("idle")["fewer"]
     assert refused(mutant)
+
+
+def test_layers_that_are_placed_by_hand_are_not_covered() -> None:
+    problem = resolve(REQUESTS["communication"])
+    found = best(problem)
+    by_hand = replace(found, split=PipelineSplit(first=15))
+    space = Space(problem)
+    assert space.layout(space.point(by_hand)) == by_hand
+    with pytest.raises(NotCovered):
+        certified_optimum(problem, by_hand)
+    mutant = certificate("communication")
+    mutant["optimum"]["layout"]["pipeline"] = "Et*16|t*16L"
+    assert "placed by hand" in refused(mutant)
