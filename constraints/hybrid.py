@@ -96,7 +96,7 @@ class NoVirtualStages(ShapeRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         return (
-            f"vpp={layout.vpp} with pp={layout.pp} in the hybrid model {problem.model.name}: "
+            f"vpp={layout.vpp} in the hybrid model {problem.model.name}, which takes no virtual stages: "
             "set virtual_pipeline_model_parallel_size=null"
         )
 

@@ -50,7 +50,7 @@ class Step:
 def steps_of(problem: Problem, conflict: Minimal) -> tuple[Step, ...]:
     """The steps of one conflict: what was asked, what follows for the degrees, and where that ends."""
     pins = [rule for rule in conflict.rules if rule.stratum is Stratum.PIN]
-    rest = [rule for rule in conflict.rules if rule not in pins]
+    rest = _asked_of_nobody(conflict)
     closing = _closing(rest)
     steps = []
     if pins:
@@ -59,6 +59,11 @@ def steps_of(problem: Problem, conflict: Minimal) -> tuple[Step, ...]:
     if closing is not None:
         steps.append(_last(problem, closing, conflict))
     return tuple(steps)
+
+
+def _asked_of_nobody(conflict: Minimal) -> list[Rule]:
+    """The rules that are no words of the user's."""
+    return [rule for rule in conflict.rules if rule.stratum is not Stratum.PIN]
 
 
 def _closing(rules: list[Rule]) -> Rule | None:
@@ -83,7 +88,7 @@ def _step(problem: Problem, rule: Rule, conflict: Minimal) -> Step:
     witness = conflict.witnesses[rule.id]
     if rule.id in MESHES:
         return _mesh_step(problem, rule)
-    if rule.id == BATCH and problem.global_batch_size is not None and rule is not _closing(list(conflict.rules)):
+    if rule.id == BATCH and problem.global_batch_size is not None and rule is not _closing(_asked_of_nobody(conflict)):
         return _batch_step(problem, rule, conflict)
     fact = rule.why(problem, witness)
     assert fact is not None, f"{rule.id} holds on the witness that was to break it"

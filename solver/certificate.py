@@ -56,7 +56,7 @@ def certified_optimum(problem: Problem, layout: Layout, fewer: Excluded | None =
     """A verified certificate that no layout is better than ``layout``, by the objective of ``problem``.
 
     ``layout`` may use fewer GPUs than there are; ``fewer`` excludes the counts between. Raises
-    :class:`~constraints.refutation.tree.TooLarge` if the proof has more leaves or bounds than a certificate may,
+    :class:`~constraints.refutation.tree.TooLarge` if the proof has more leaves or bounds than a certificate may, and
     :class:`~solver.search.Disagreement` if some layout is better after all, or the checker refutes what was written.
     """
     used = replace(problem, gpus=layout.gpus)

@@ -27,7 +27,14 @@ class Change:
 
     @property
     def typed(self) -> str:
-        """The word to type: ``tp=4``, ``mbs=1``, ``recompute=full``."""
+        """The words to type: ``tp=4``, ``mbs=1``, ``recompute=full``, ``first=3 last=4``."""
+        if isinstance(self.now, Recompute) and self.now.granularity == "selective":
+            return f"recompute_modules={','.join(self.now.modules)}"
+        if isinstance(self.now, Recompute):
+            return f"recompute={self.now.granularity or 'none'}"
+        if isinstance(self.now, PipelineSplit):
+            words = _split_words(self.now)
+            return f"layout={words}" if self.now.layout is not None else words.lower().replace("even", "an even split")
         return f"{WORDS.get(self.name, self.name)}={_shown(self.plain_now)}"
 
     @property

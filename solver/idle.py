@@ -12,11 +12,14 @@ from constraints.refutation.partial import Space
 from constraints.refutation.reasons import Broken
 from constraints.refutation.tree import TooLarge, grow, leaf_numbers, renumbered
 from constraints.registry import enforced_rules
+from constraints.rule import Rule, Stratum
 
 __all__ = ["Excluded", "excluded", "tree_of"]
 
 QUICK = 100
 """Bounds after which a solver is asked instead."""
+USUAL = 400
+"""The same where only the usual suspects are asked: few rules make small trees."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +45,22 @@ class Excluded:
 def tree_of(problem: Problem, gpus: int, most_bounds: int | None = QUICK) -> Any | None:
     """A tree that excludes every layout on ``gpus`` GPUs; ``None`` if there may be one, or the tree would be too large."""
     fewer = replace(problem, gpus=gpus)
-    try:
-        return grow(enforced_rules(fewer), Space(fewer), most_bounds)
-    except TooLarge:
-        return None
+    rules = enforced_rules(fewer)
+    everything = tuple(range(len(rules)))
+    for numbers, most in ((_usual(fewer, rules), USUAL), (everything, most_bounds)):
+        try:
+            tree = grow([rules[number] for number in numbers], Space(fewer), most)
+        except TooLarge:
+            continue
+        if tree is not None:
+            return renumbered(tree, dict(enumerate(numbers)))
+    return None
+
+
+def _usual(problem: Problem, rules: tuple[Rule, ...]) -> tuple[int, ...]:
+    """What most often leaves nothing: one of the meshes, the memory, and the user's own words."""
+    usual = ("mesh.world-expert" if problem.model.is_moe else "mesh.world-dense", "memory.capacity")
+    return tuple(number for number, rule in enumerate(rules) if rule.id in usual or rule.stratum is Stratum.PIN)
 
 
 def excluded(problem: Problem, counts: Iterable[int]) -> Excluded | None:

@@ -40,6 +40,8 @@ MOST_TRIES = {"batch": 12, "sequence": 10, "gpus": 32, "fewer": 16, "gpu": 6}
 CONSECUTIVE = 16
 """Multiples of the step that are tried one after the other before the steps grow."""
 LARGEST_GPUS = 1_000_000
+NEARLY = 0.9
+"""Another GPU may need a little less memory, with a larger NVLink domain for instance."""
 
 Move = Callable[[Changed], "Changed | None"]
 
@@ -154,13 +156,13 @@ def larger_counts(problem: Problem, at_least: int) -> Iterator[int]:
         count = (count // step + 1) * step
 
 
-def next_gpu(start: Changed) -> Changed | None:
-    """The GPU of the catalog with the least memory that is enough, of the same maker."""
+def next_gpu(start: Changed, needed: float = 0.0) -> Changed | None:
+    """The GPU of the catalog with the least memory that is enough, of the same maker; tried from about ``needed`` GiB on."""
     from models_catalog.loader import all_gpus
 
     problem = start.problem
     larger = [gpu for gpu in all_gpus() if int(gpu.usable_gib * GIB) > problem.budget_bytes]
-    alike = [gpu for gpu in larger if _maker(gpu) == _maker(problem.gpu)]
+    alike = [gpu for gpu in larger if _maker(gpu) == _maker(problem.gpu) and gpu.usable_gib >= NEARLY * needed]
     return first_feasible((start.gpu(gpu) for gpu in sorted(alike, key=lambda gpu: gpu.usable_gib)), MOST_TRIES["gpu"])
 
 

@@ -227,7 +227,7 @@ def _memory_blame(problem: Problem, text: str) -> Blamed:
     usable = f"{gib(problem.budget_bytes)} GiB usable"
     origin = problem.origin("budget_bytes")
     if origin.kind == "catalog":
-        return Blamed(text, problem.origins.get("gpu", origin), f"{usable} (catalog)")
+        return Blamed(text, problem.origins.get("gpu", origin), f"{usable}, catalog")
     return Blamed(f"--memory-gib {problem.budget_bytes / GIB:g}", origin, usable)
 
 

@@ -175,6 +175,8 @@ def degree_changes(asked: Asked, judged: Layout) -> Iterator[tuple[str, Layout]]
     values = values_of_decisions(asked, wide=False)
     values["vpp"] = virtual_stages(asked, judged.pp, values["vpp"])
     for name in DEGREES:
+        if name == "etp" and asked.etp_follows and not asked.model.is_moe:
+            continue  # nothing is split over it
         for value in values[name]:
             if value != (getattr(judged, name) or 1):
                 change: dict[str, Any] = {name: value if name != "vpp" or value > 1 else None}

@@ -42,7 +42,7 @@ from solver.search import best_layouts
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
 MOST_WAYS = 6
-MOST_SEARCHED = 900
+MOST_SEARCHED = 500
 """Size of the problems that are searched for their best layout, together about half a second; beyond it a layout is shown
 that is only known to keep the rules. Sizes and no time, so that the same request gets the same report."""
 LONGEST_SEARCH = 30.0
@@ -157,9 +157,12 @@ class _Finder:
             offload = {"optimizer_cpu_offload": True, "optimizer_offload_fraction": 1.0}
             yield from self._way("offload", start, lambda c: c.switched("--offload-optimizer 100%", **offload))
         if self.problem.origin("budget_bytes").kind == "catalog":
-            ways = list(self._way("gpu", start, next_gpu))
+            needed = tenths_needed(self.problem, self.least) / 10
+            ways = list(self._way("gpu", start, partial(next_gpu, needed=needed)))
             if not ways:
-                self.useless.append("no other GPU of the catalog alone: none that was tried has the room")
+                self.useless.append(
+                    f"another GPU of the catalog alone: about {needed:g} GiB are needed on each of {self.problem.gpus}"
+                )
             yield from ways
         elif self.least is not None:
             yield from self._way("gpu", start, lambda c: c.memory(tenths_needed(self.problem, self.least)))
@@ -306,4 +309,5 @@ def _gpus_distance(asked: Problem, changed: Problem) -> float:
 
 
 def _idle_note(asked: Problem, changed: Problem) -> str:
-    return f"uses {changed.gpus} of the {asked.gpus} GPUs"
+    nodes = asked.gpus - changed.gpus >= asked.gpus_per_node  # whole nodes alone were tried there
+    return f"uses {'at least ' if nodes else ''}{changed.gpus} of the {asked.gpus} GPUs"

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from constraints.layout import Layout, PipelineSplit, Recompute
+from constraints.layout import NO_RECOMPUTE, Layout, PipelineSplit, Recompute
 from constraints.problem import Origin, Problem
 from constraints.registry import RULES
 from constraints.rule import Stratum
 from constraints.timing.step import step_time
+from solver.changes import Change
 from solver.nearest import nearest_legal
 from solver.single_changes import single_changes
 from solver.verdict import Verdict, check
 from tests.enumeration import candidates
-from tests.rules.builders import FULL, layout, model, moe, problem
+from tests.rules.builders import FULL, layout, model, moe, problem, selective
 from tests.strategies import problems
 
 BINDING = [rule for rule in RULES if rule.stratum in (Stratum.LAW, Stratum.FRAMEWORK) or rule.id == "memory.capacity"]
@@ -210,3 +211,22 @@ def test_rules_of_another_generation_do_not_count():
     judged = layout(sequence_parallel=True, recompute=FULL, global_batch_size=64, num_microbatches=1)
     asked = problem(model(), global_batch_size=64, seq_length=4096, megatron="0.16")
     assert "sp=false" in alone(asked, judged)
+
+
+@pytest.mark.parametrize(
+    ("change", "typed"),
+    [
+        (Change("tp", 8, 4), "tp=4"),
+        (Change("vpp", 2, None), "vpp=null"),
+        (Change("sequence_parallel", False, True), "sp=true"),
+        (Change("recompute", NO_RECOMPUTE, FULL), "recompute=full"),
+        (Change("recompute", FULL, NO_RECOMPUTE), "recompute=none"),
+        (Change("recompute", NO_RECOMPUTE, selective("moe", "mlp")), "recompute_modules=moe,mlp"),
+        (Change("split", PipelineSplit(), PipelineSplit(first=3, last=4)), "first=3 last=4"),
+        (Change("split", PipelineSplit(), PipelineSplit(account_for_loss=True)), "account_for_loss=true"),
+        (Change("split", PipelineSplit(), PipelineSplit(layout="Et*2|tL")), "layout=Et*2|tL"),
+        (Change("split", PipelineSplit(first=3), PipelineSplit()), "an even split"),
+    ],
+)
+def test_each_change_is_said_in_words_that_check_reads(change, typed):
+    assert change.typed == typed

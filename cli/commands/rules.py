@@ -82,7 +82,7 @@ def _page(rule: Rule) -> str:
     page = Page()
     page.line(click.style(rule.id, bold=True))
     page.entry("law", rule.statement)
-    body = " ".join(" ".join((rule.__doc__ or "").strip().splitlines()[1:]).split())
+    body = " ".join(" ".join((rule.__doc__ or "").strip().splitlines()[1:]).split()).replace("``", "`")
     if body:
         page.entry("", body)
     page.entry("stratum", str(rule.stratum))

@@ -98,7 +98,7 @@ def _verified(page: Page, done: Verified | VerifiedOptimum) -> None:
     page.entry("steps", ", ".join(f"{name} {count}" for name, count in done.leaves.items()))
     if done.fewer:
         counts = f"{done.fewer[0]} to {done.fewer[-1]}" if len(done.fewer) > 1 else str(done.fewer[0])
-        page.entry("idle", f"no layout on {counts} of the GPUs either, the others idle")
+        page.entry("idle", f"no layout uses {counts} of the {problem.gpus} GPUs")
     elif problem.allow_idle and isinstance(done, Verified):
         page.entry("idle", "nothing is said of layouts that leave GPUs idle")
     for change in done.ways_out if isinstance(done, Verified) else ():
@@ -116,7 +116,9 @@ def _value(done: VerifiedOptimum) -> str:
     value, per = done.value, "a step" if done.problem.global_batch_size is not None else "a sequence"
     if done.problem.objective == "memory":
         return f"{value / 100 / GIB:.3f} GiB on the fullest GPU, estimated high"
-    return f"{-value} replicas" if done.problem.objective == "data-parallel" else f"{value / 1e6:.3f} ms {per}"
+    if done.problem.objective == "data-parallel":
+        return f"{-value} replicas" if value < -1 else "1 replica"
+    return f"{value / 1e6:.3f} ms {per}"
 
 
 def _mapping(done: Verified | VerifiedOptimum | None, reason: str) -> dict[str, object]:

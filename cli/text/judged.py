@@ -67,7 +67,7 @@ def judged_text(
 
 def _nearest(page: Page, nearest: Nearest | None) -> None:
     if nearest is None:
-        page.entry("nearest", "none was found near this one")
+        page.entry("nearest", "none was found: meshwright solve says whether there is any, and what to change if not")
         return
     answer = nearest.answer
     page.entry("nearest", click.style(one_line(answer), fg="green", bold=True))

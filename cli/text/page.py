@@ -8,7 +8,7 @@ import textwrap
 
 import click
 
-__all__ = ["Page"]
+__all__ = ["LABEL", "Page"]
 
 LABEL = 10
 """Columns of the label at the left."""

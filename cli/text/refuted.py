@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cli.text.page import Page
+from cli.text.page import LABEL, Page
 from cli.text.time import seconds
 from constraints.memory.budget import memory_report
 from constraints.problem import GIB, Problem
@@ -79,8 +79,10 @@ def _where(page: Page, blamed: Blamed) -> None:
     note = f"  ({blamed.note})" if blamed.note else ""
     excerpt = _excerpt(str(origin)) if origin.kind == "file" else None
     if excerpt is None:
-        at = "" if str(origin).split()[0] in blamed.text else f"  <- {origin}"
-        page.raw("-->", f"{blamed.text}{at}{note}")
+        words = str(origin)
+        told = words.split()[0] in blamed.text or (origin.kind == "catalog" and words.startswith("catalog "))
+        at = "" if told else f"  <- {words}"
+        page.entry("-->", f"{blamed.text}{at}{note}")
         return
     line, column = excerpt
     page.raw("-->", f"{origin}{note}")
@@ -147,7 +149,11 @@ def _way(page: Page, asked: Problem, letter: str, way: WayOut, *, mixed: bool) -
     instead = [edit.instead for edit in way.changed.edits if edit.instead and edit.text]
     note = f"instead of {' '.join(instead)}" if instead else ""
     note = "; ".join(part for part in (note, way.note) if part)
-    page.raw(f"{letter:>6}.", click.style(way.text, fg="green", bold=True) + (f"  ({note})" if note else ""))
+    note = f"({note})" if note else ""
+    fits = len(way.text) + 2 + len(note) <= page.width - LABEL
+    page.raw(f"{letter:>6}.", click.style(way.text, fg="green", bold=True) + (f"  {note}" if note and fits else ""))
+    if note and not fits:
+        page.entry("", note)
     report = memory_report(way.changed.problem, way.layout)
     memory = f", up to {report.high_bytes / GIB:.1f} of {report.budget_bytes / GIB:.1f} GiB" if report else ""
     plain = " (not searched for the best)" if mixed and not way.best else ""

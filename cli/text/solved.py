@@ -71,7 +71,7 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
     page.entry("recompute", str(x.recompute))
     page.entry(
         "batch",
-        f"{x.num_microbatches} micro-batches of {x.micro_batch_size} on each of {x.dp} replicas = {x.global_batch_size} "
+        f"{x.num_microbatches} micro-batches of {x.micro_batch_size} on {_replicas(x.dp)} = {x.global_batch_size} "
         f"sequences, {x.global_batch_size * answer.problem.seq_length / 1e6:.2f} M tokens a step",
     )
     time_entries(page, answer, brief=brief)
@@ -84,6 +84,10 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
     memory_bars(page, answer.memory, answer.relief)
     for _, text in answer.advice:
         page.entry("advice", text, fg="yellow")
+
+
+def _replicas(dp: int) -> str:
+    return f"each of {dp} replicas" if dp > 1 else "one replica"
 
 
 def _mesh(page: Page, answer: Answer) -> None:

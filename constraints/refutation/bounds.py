@@ -66,7 +66,7 @@ def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     taken = point_at_the_end(space, box)
     if taken is not None and rule.id == CAPACITY:
         return best_partition(space.problem, space.layout(taken)) is not None
-    return taken is not None and rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+    return taken is not None and Partial(space, taken).kept_by(rule)
 
 
 def point_at_the_end(space: Space, box: Box) -> dict[str, int] | None:

@@ -78,7 +78,9 @@ def _integer(text: str) -> int:
 
 def layout_at(space: Space, point: Any, what: str) -> Layout:
     """The layout that ``point`` says; ``what`` names it. Raises :class:`Refuted` if the space has none such."""
-    if not isinstance(point, Mapping) or not all(type(value) is int for value in point.values()):
+    if not isinstance(point, Mapping) or not all(
+        type(value) is (str if name == "pipeline" else int) for name, value in point.items()
+    ):
         raise Refuted(f"{what} is no layout")
     try:
         return space.layout(point)

@@ -55,6 +55,8 @@ def no_less_than(space: Space, box: Box, value: int) -> bool:
         return -box["dp"][-1] >= value
     if len(box["pp"]) != 1:
         return False
+    if all(len(values) == 1 for values in box.values()):
+        return not better_at_the_end(space, box, value)
     plain = {**box, "vpp": tuple(v for v in box["vpp"] if v == 1)}
     interleaved = {**box, "vpp": tuple(v for v in reversed(box["vpp"]) if v > 1)}  # most chunks first: the least bubble
     try:

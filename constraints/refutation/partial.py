@@ -8,10 +8,11 @@ about itself is believed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, PipelineSplit, Recompute
+from constraints.pipeline.assignment import assignment_of, simplest_split_of_text
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
 from constraints.refutation.ranges import Known
@@ -72,10 +73,13 @@ class Space:
             inner["vpp"] = tuple(v for v in inner["vpp"] if v in self.stages(value))
         return inner
 
-    def layout(self, point: Mapping[str, int]) -> Layout:
-        """The layout in which every decision is taken. Raises ``ValueError`` if the space has no such layout."""
+    def layout(self, point: Mapping[str, Any]) -> Layout:
+        """The layout in which every decision is taken. Raises ``ValueError`` if the space has no such layout.
+
+        ``pipeline``, where it is given, says where the layers are, in Megatron's layout language.
+        """
         names = [name for name in DECISIONS if name in self.root]
-        if set(point) != set(names):
+        if set(point) - {"pipeline"} != set(names):
             raise ValueError("a layout of the space takes every decision and no other")
         for name in names:
             if point[name] not in self.root[name]:
@@ -90,18 +94,29 @@ class Space:
             num_microbatches=partial.num_microbatches,
             global_batch_size=partial.global_batch_size,
             gpus=self.problem.gpus,
-            split=partial.split,
+            split=self._split_said(point) if "pipeline" in point else partial.split,
             recompute=partial.recompute,
             settings=self.problem.settings,
         )
 
-    def point(self, layout: Layout) -> dict[str, int]:
-        """The decisions of a layout of the space."""
-        out = {name: getattr(layout, name) for name in (*DEGREES, "micro_batch_size")}
+    def _split_said(self, point: Mapping[str, Any]) -> PipelineSplit:
+        chunks = point["pp"] * point["vpp"]
+        split = simplest_split_of_text(self.problem.model, point["pp"], chunks, point["pipeline"])
+        if split is None:
+            raise ValueError("its pipeline is no layout string for these stages")
+        return split
+
+    def point(self, layout: Layout) -> dict[str, Any]:
+        """The decisions of a layout of the space; with its pipeline where that is another than the usual one."""
+        out: dict[str, Any] = {name: getattr(layout, name) for name in (*DEGREES, "micro_batch_size")}
         out |= {"vpp": layout.vpp or 1, "sequence_parallel": int(layout.sequence_parallel)}
         out["recompute"] = self.options.index(layout.recompute)
         if "num_microbatches" in self.root:
             out["num_microbatches"] = layout.num_microbatches
+        if layout.split != Partial(self, out).split:
+            assignment = assignment_of(self.problem.model, layout.pp, layout.chunks_per_rank, layout.split)
+            if assignment is not None:
+                out["pipeline"] = assignment.text()
         return out
 
 
@@ -112,6 +127,11 @@ class Partial:
         problem = space.problem
         self._space, self._problem, self._taken = space, problem, taken
         self.settings, self.gpus = problem.settings, problem.gpus
+
+    def kept_by(self, rule: Rule) -> bool:
+        """Whether ``rule`` holds, if what is decided is enough to say so. Raises :class:`Open` for the first thing that is
+        not: a rule reads a layout by its attributes alone, and every one of them is here or open."""
+        return rule.holds(self._problem, cast(Layout, self))
 
     def __getattr__(self, name: str) -> Any:
         if name in self._taken:
@@ -182,7 +202,7 @@ def fails_everywhere(rule: Rule, space: Space, box: Box, most: int) -> bool:
         if left < 0:
             raise TooMany
         try:
-            return not rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+            return not Partial(space, taken).kept_by(rule)
         except Open as asked:
             name = asked.decision
         if name == "vpp" and "pp" not in taken:
@@ -199,7 +219,7 @@ def asks_for(rule: Rule, space: Space) -> set[str]:
     taken: dict[str, int] = {}
     while True:
         try:
-            rule.holds(space.problem, Partial(space, taken))  # type: ignore[arg-type]
+            Partial(space, taken).kept_by(rule)
             return set(taken)
         except Open as asked:
             taken[asked.decision] = space.root[asked.decision][-1]

@@ -61,7 +61,9 @@ class Limits:
         return f"more than {self.bounds} bounds or {self.leaves} leaves"
 
 
-REFUTATION, OPTIMUM = Limits(20_000, 1500), Limits(60_000, 12_000)
+REFUTATION, OPTIMUM = Limits(20_000, 1500), Limits(60_000, 20_000)
+ASKED_FOR_OPTIMUM = 2
+"""Dear questions that may be asked for each one that closes a leaf."""
 
 
 class InvalidTree(Exception):
@@ -175,7 +177,14 @@ def grow_optimum(rules: Sequence[Rule], space: Space, value: int) -> Tree | None
     """
     reasons: list[Reason] = [*(Broken(rule) for rule in rules), NoBetter(value)]
     order = tuple(name for name in dict.fromkeys([*_pinned(rules), *BEST_FIRST]) if name in space.root)
-    return _Grower(reasons, space, order, OPTIMUM).grown(space.root)
+    asked = Limits(OPTIMUM.leaves, OPTIMUM.bounds * ASKED_FOR_OPTIMUM)
+    try:
+        tree = _Grower(reasons, space, order, asked).grown(space.root)
+    except TooLarge:
+        raise TooLarge(str(OPTIMUM)) from None
+    if tree is not None and sum(reasons[number].dear for number in leaf_numbers(tree)) > OPTIMUM.bounds:
+        raise TooLarge(str(OPTIMUM))
+    return tree
 
 
 def _pinned(rules: Sequence[Rule]) -> list[str]:

@@ -15,6 +15,7 @@ from tests.cli.running import run
 from tests.proof.record import GOLDEN, text_of
 from tests.proof.scenarios import SCENARIOS
 
+DECISIONS = ("tp", "pp", "vpp", "cp", "ep", "etp", "dp", "micro_batch_size", "global_batch_size", "recompute")
 ROOT = Path(__file__).parents[2]
 SLOW = {"deepseek_v3_96_ep64", "deepseek_v3_96", "kimi_k2_64", "idle_gpus_do_not_help", "batch_1000_on_96"}
 SLOW |= {"llama70b_12_request_file", "report_microbatches_fewer_than_stages"}
@@ -73,8 +74,12 @@ def test_each_way_out_leads_out_when_it_is_typed(name: str) -> None:
     asked = SCENARIOS[name].split()
     report = json.loads(run("solve", *asked, "--format", "json").out)
     for way in report["explanation"]["ways_out"]:
-        outcome = run("solve", *edited(asked, way["edits"]))
+        outcome = run("solve", *edited(asked, way["edits"]), "--format", "json")
         assert outcome.code == 0, (way["change"], outcome.out, outcome.err)
+        found = json.loads(outcome.out)["layouts"][0]
+        if way["best"] and found["gpus_used"] == way["layout"]["gpus_used"]:
+            differing = [name for name in DECISIONS if found[name] != way["layout"][name]]
+            assert not differing, (way["change"], differing)
 
 
 def edited(words: list[str], edits: list[dict[str, str | None]]) -> list[str]:

@@ -69,11 +69,39 @@ def test_a_file_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     assert run("verify").code == 2
 
 
-def test_a_request_with_a_layout_leaves_no_certificate(tmp_path: Path) -> None:
+def test_a_request_with_a_layout_leaves_a_certificate_that_none_is_better(tmp_path: Path) -> None:
+    file = tmp_path / "best.json"
+    asked = ("llama-3.2-1b", "--gpus", "8", "--gpu", "h100", "--global-batch-size", "64")
+    outcome = run("solve", *asked, "--format", "json", "--certificate", str(file))
+    assert outcome.code == 0
+    assert "no layout is better" in outcome.err
+    report, said = json.loads(outcome.out), json.loads(run("verify", str(file), "--format", "json").out)
+    assert (said["verified"], said["claim"]) == (True, "optimal")
+    assert said["value"] / 1e9 == report["objective"]["value"]
+    assert all(said["layout"][name] == report["layouts"][0][name] for name in ("tp", "pp", "vpp", "cp", "dp"))
+    text = run("verify", str(file)).out
+    assert text.startswith("verified: no better layout (step-time) of llama-3.2-1b on 8 x h100")
+
+
+def test_idle_gpus_are_part_of_both_kinds_of_proof(tmp_path: Path) -> None:
+    file = tmp_path / "proof.json"
+    asked = ("llama-3.1-70b", "--gpus", "5", "--gpu", "h100", "--allow-idle", "--certificate", str(file))
+    outcome = run("solve", *asked)
+    assert outcome.code == 1
+    assert "nor is there one on 1 to 4 of the GPUs" in outcome.out
+    assert "no layout uses 1 to 4 of the 5 GPUs" in run("verify", str(file)).out
+    assert run("solve", "llama-3.1-8b", *asked[1:], "--pin", "tp=2").code == 0
+    assert json.loads(run("verify", str(file), "--format", "json").out)["fewer_gpus"] == [5]
+
+
+def test_a_proof_that_is_too_large_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from constraints.refutation import tree
+
+    monkeypatch.setattr(tree, "OPTIMUM", tree.Limits(10, 10))
     file = tmp_path / "none.json"
     outcome = run("solve", "llama-3.2-1b", "--gpus", "8", "--gpu", "h100", "--certificate", str(file))
     assert outcome.code == 0
-    assert "no certificate: there is a layout" in outcome.err
+    assert "no certificate: the proof that no layout is better has more than 10 bounds or 10 leaves" in outcome.err
     assert not file.exists()
 
 
