@@ -3,7 +3,7 @@
 A GEMM ``(m, n, k)`` takes ``2 m n k`` FLOP at the rate of its precision, its width rounded up to whole tiles, times ``1 +
 K0/k`` forward, ``1 + K0/n`` for the data gradient and ``1 + K0/m`` for the weight gradient; ``m`` is the number of tokens, so
 all is linear in it, the last with a constant. Everything here is per token of the rank's context shard, except routed experts
-(per routed row). Forms and figures: ai-dynamo/aiconfigurator@095f58a (kernel tables); attention counts causal FLOP and runs in
+(per routed row). Forms and figures: ai-dynamo/aiconfigurator@095f58a (kernel tables); attention counts causal FLOP, runs in
 bf16 whatever the precision of the GEMMs.
 """
 
