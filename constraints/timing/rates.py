@@ -36,6 +36,7 @@ class Rates:
     small_m: Any
     cast_bytes: Any
     row_passes: Any
+    row_elements: Any
     row_kernels_ps: Any
     host_attention_ps: Any
     host_dense_ps: Any
@@ -133,6 +134,7 @@ def _rates(
         small_m=c["small_m"],
         cast_bytes=c[_CASTS[kind]] if kind in _CASTS else 0.0,
         row_passes=20 * passes * (c["rows.alltoall"] if plain else 1.0),
+        row_elements=c["rows.elements"],
         row_kernels_ps=PS_PER_MS * (c["rows.kernels_ms"] + (0.0 if full else c[_SYNCS[graphs]])),
         host_attention_ps=PS_PER_MS * c["host.attention_ms"] * host,
         host_dense_ps=PS_PER_MS * c["host.dense_ms"] * host,

@@ -248,7 +248,7 @@ def expert_work(recompute: Recompute) -> Callable[[Problem, int], tuple[Work, An
         r, model, trained = rates_of(p), p.model, p.task != "lora"
         h, f = model.moe_latent_size or model.hidden_size, model.expert_ffn / etp
         products = gemm(r, model.gate * f, h, trained=trained) + gemm(r, h, f, trained=trained)
-        bytes_ = (h * r.row_passes + f * (5 * model.gate + 5)) * r.hbm_ps
+        bytes_ = ((h + r.row_elements) * r.row_passes + f * (5 * model.gate + 5)) * r.hbm_ps
         if recompute.is_full or recompute.drops("moe"):
             products = Work(products.forward, products.backward + products.forward, products.fixed)
             bytes_ = bytes_ * (1 + FORWARD_SHARE)
