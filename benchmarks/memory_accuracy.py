@@ -106,10 +106,12 @@ def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
                 groups[row.key].append(row)
             except Skipped as skip:
                 skipped[skip.reason] += 1
-    scores = []
+    scores: list[Scored] = []
+    repeated = 0
     for rows in groups.values():
         try:
             scores.append(score(rows))
+            repeated += len(rows) - 1
         except Skipped as skip:
             skipped[skip.reason] += len(rows)
     by_source: dict[str, list[Scored]] = defaultdict(list)
@@ -117,7 +119,7 @@ def board(paths: tuple[str, ...], least_gib: float) -> dict[str, Any]:
         by_source[scored.source].append(scored)
     worst = sorted((s for s in scores if s.measured), key=lambda s: -abs(s.error))[:12]
     return {
-        "total": {**summary(scores), "rows_skipped": sum(skipped.values())},
+        "total": {**summary(scores), "rows_skipped": sum(skipped.values()), "rows_repeated": repeated},
         "by_source": {source: summary(some) for source, some in sorted(by_source.items())},
         "skipped": dict(skipped.most_common()),
         "worst": [

@@ -54,14 +54,16 @@ def dense_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity
 
 @once
 def experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    """Routed experts: grouped GEMMs that lose with few rows per expert, and the traffic of routed rows."""
-    r = rates_of(p)
+    """Routed experts: grouped GEMMs that lose with few rows per expert, the traffic of routed rows, and launches: some for
+    the layer, and in low precision some for each expert, whose inputs are cast one by one."""
+    r, local = rates_of(p), a.floor_div(p.model.experts, x.ep)
     rows = a.mul(shard_tokens(a, p, x), x.etp) * p.model.moe_router_topk
-    filled = rows + a.floor_div(p.model.experts, x.ep) * whole(r.small_m)
+    filled = rows + local * whole(r.small_m)
     products = a.choose(x.recompute, lambda option: a.lookup(_products(option), p, x.etp))
     bytes_ = a.choose(x.recompute, lambda option: a.lookup(_row_bytes(option), p, x.etp))
     time = a.mul(filled, products) + a.mul(rows, bytes_)
-    return a.ceil_div(time, scale(p)) + whole(r.row_kernels_ps / PS_PER_NS)
+    launches = local * whole(r.expert_casts_ps / PS_PER_NS) + whole(r.row_kernels_ps / PS_PER_NS)
+    return a.ceil_div(time, scale(p)) + launches
 
 
 @once

@@ -16,6 +16,7 @@ __all__ = ["Rates", "rates_of", "whole"]
 
 PS_PER_S = 10**12
 PS_PER_MS = 10**9
+PS_PER_US = 10**6
 
 
 def whole(value: Any) -> Any:
@@ -36,7 +37,9 @@ class Rates:
     small_m: Any
     cast_bytes: Any
     row_passes: Any
+    row_elements: Any
     row_kernels_ps: Any
+    expert_casts_ps: Any
     host_attention_ps: Any
     host_dense_ps: Any
     host_moe_ps: Any
@@ -133,6 +136,8 @@ def _rates(
         small_m=c["small_m"],
         cast_bytes=c[_CASTS[kind]] if kind in _CASTS else 0.0,
         row_passes=20 * passes * (c["rows.alltoall"] if plain else 1.0),
+        row_elements=c["rows.elements"],
+        expert_casts_ps=PS_PER_US * c["rows.expert_casts_us"] if kind in _CASTS else 0.0,
         row_kernels_ps=PS_PER_MS * (c["rows.kernels_ms"] + (0.0 if full else c[_SYNCS[graphs]])),
         host_attention_ps=PS_PER_MS * c["host.attention_ms"] * host,
         host_dense_ps=PS_PER_MS * c["host.dense_ms"] * host,

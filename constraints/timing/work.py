@@ -1,9 +1,9 @@
 """Picoseconds of work per token of one layer on one rank, by tensor degree: GEMMs by shape, attention, bytes moved, casts.
 
-A GEMM ``(m, n, k)`` takes ``2 m n k`` FLOP at the rate of its precision, times ``1 + K0/k`` forward, ``1 + K0/n`` for the
-data gradient and ``1 + K0/m`` for the weight gradient; ``m`` is the number of tokens, so all is linear in it, the last with a
-constant. Everything here is per token of the rank's context shard, except routed experts (per
-routed row). Forms and figures: ai-dynamo/aiconfigurator@095f58a (kernel tables); attention counts causal FLOP and runs in
+A GEMM ``(m, n, k)`` takes ``2 m n k`` FLOP at the rate of its precision, its width rounded up to whole tiles, times ``1 +
+K0/k`` forward, ``1 + K0/n`` for the data gradient and ``1 + K0/m`` for the weight gradient; ``m`` is the number of tokens, so
+all is linear in it, the last with a constant. Everything here is per token of the rank's context shard, except routed experts
+(per routed row). Forms and figures: ai-dynamo/aiconfigurator@095f58a (kernel tables); attention counts causal FLOP, runs in
 bf16 whatever the precision of the GEMMs.
 """
 
@@ -23,6 +23,10 @@ __all__ = ["Work", "attention_flop", "attention_span", "expert_work", "head_work
 
 ATTENTION_TILE = 128
 """Keys of one tile of a fused kernel: a window costs one tile more than it is wide."""
+
+GEMM_TILE = 256
+"""Columns of a GEMM's tile: the last one costs as much as a full one (NVIDIA, Matrix Multiplication Background User's Guide,
+tile quantization; 256 x 128 is the largest and fastest). The other side of a weight gradient's tile is the smaller loss."""
 
 STATE_PASSES, SCAN_CHUNK = 13, {"mamba": 128, "gdn": 64}
 """The state of each chunk of tokens, fp32, is written or read 4 times forward and 9 backward (where it is computed again);
@@ -52,14 +56,24 @@ class Work:
         return self.forward + self.backward
 
 
+def tiled(width: float) -> float:
+    """What a product costs that is ``width`` wide, of one that fills its tiles.
+
+    >>> tiled(4096), round(tiled(2880), 3)
+    (1.0, 1.067)
+    """
+    return -(-width // GEMM_TILE) * GEMM_TILE / width
+
+
 def gemm(r: Rates, n: float, k: float, *, trained: bool = True, quantized: bool = True) -> Work:
     """One projection of ``k`` inputs to ``n`` outputs, forward and backward; frozen weights have no weight gradient."""
     if not n or not k:
         return Work()
-    flop_ps = 2 * n * k * (r.gemm_ps if quantized else r.logits_ps)
-    forward, backward, fixed = flop_ps * (1 + r.small_k / k), flop_ps * (1 + r.small_k / n), 0.0
+    flop_ps, fixed = 2 * n * k * (r.gemm_ps if quantized else r.logits_ps), 0.0
+    forward, backward = flop_ps * tiled(n) * (1 + r.small_k / k), flop_ps * tiled(k) * (1 + r.small_k / n)
     if trained:
-        backward, fixed = backward + flop_ps, flop_ps * r.small_k
+        weights = flop_ps * min(tiled(n), tiled(k))
+        backward, fixed = backward + weights, weights * r.small_k
     casts = moved(r, r.cast_bytes * (n + k)) if quantized else Work()
     return Work(forward, backward, fixed) + casts
 
@@ -234,7 +248,7 @@ def expert_work(recompute: Recompute) -> Callable[[Problem, int], tuple[Work, An
         r, model, trained = rates_of(p), p.model, p.task != "lora"
         h, f = model.moe_latent_size or model.hidden_size, model.expert_ffn / etp
         products = gemm(r, model.gate * f, h, trained=trained) + gemm(r, h, f, trained=trained)
-        bytes_ = (h * r.row_passes + f * (5 * model.gate + 5)) * r.hbm_ps
+        bytes_ = ((h + r.row_elements) * r.row_passes + f * (5 * model.gate + 5)) * r.hbm_ps
         if recompute.is_full or recompute.drops("moe"):
             products = Work(products.forward, products.backward + products.forward, products.fixed)
             bytes_ = bytes_ * (1 + FORWARD_SHARE)
