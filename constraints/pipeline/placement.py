@@ -1,6 +1,7 @@
-"""Where ``solve`` puts the layers for a given ``pp`` and ``vpp``: evenly, and where that does not come out, by work.
+"""A usual place for the layers on given ``pp`` and ``vpp``: evenly, and where that does not come out, by work.
 
-A placement is a function of the model and the pipeline shape alone. An even split is taken wherever there is one. Else
+What ``solve`` answers is the best partition of all (:mod:`constraints.partition`), which depends on every degree. This one
+depends on the model and the pipeline shape alone: it shows that there is one. An even split is taken wherever there is one. Else
 layers are dealt one at a time to the rank with the least work so far, counting the loss and the MTP layers that the
 last rank also computes, so the slowest stage is as fast as whole layers allow.
 """
@@ -20,7 +21,7 @@ __all__ = ["layer_flops", "loss_flops", "place"]
 
 @lru_cache(maxsize=4096)
 def place(model: ModelSpec, pp: int, vpp: int) -> tuple[Assignment, PipelineSplit] | None:
-    """The assignment that ``solve`` uses on ``pp`` ranks of ``vpp`` chunks and the simplest form that says it.
+    """The usual assignment on ``pp`` ranks of ``vpp`` chunks and the simplest form that says it.
 
     ``None`` if Megatron has no form for it: a hybrid model takes no layout string and no virtual stages. The pipes of a
     hybrid pattern place its layers where they are as many as the ranks; elsewhere rules forbid them.
@@ -33,13 +34,35 @@ def place(model: ModelSpec, pp: int, vpp: int) -> tuple[Assignment, PipelineSpli
     chunks, segments = pp * vpp, segment_sizes(model)
     if segments is not None and len(segments) == pp and vpp == 1:
         return from_sizes(model, pp, segments), PipelineSplit()
+    if model.is_hybrid:
+        sizes = _alike_between(model.num_layers, pp) if vpp == 1 else None
+        return None if sizes is None else (from_sizes(model, pp, sizes), _said(sizes))
     even = model.num_layers % chunks == 0
     sizes = (model.num_layers // chunks,) * chunks if even else _deal(model, pp, vpp)
     assignment = from_sizes(model, pp, sizes)
-    split = simplest_split(model, assignment)
-    if model.is_hybrid and (vpp > 1 or split.form in ("layout", "account")):
-        return None
-    return assignment, split
+    return assignment, simplest_split(model, assignment)
+
+
+def _alike_between(layers: int, pp: int) -> tuple[int, ...] | None:
+    """The most even sizes that first and last counts say: all ranks between the ends hold the same."""
+    if pp <= 2:
+        return (layers,) if pp == 1 else (layers - layers // 2, layers // 2) if layers > 1 else None
+    best = None
+    for between in range(1, layers // (pp - 2) + 1):
+        ends = layers - between * (pp - 2)
+        if ends >= 2:
+            sizes = (ends - ends // 2, *[between] * (pp - 2), ends // 2)
+            best = min(best or sizes, sizes, key=lambda tried: sum(size**2 for size in tried))
+    return best
+
+
+def _said(sizes: tuple[int, ...]) -> PipelineSplit:
+    """The form of sizes that are alike between the ends, where neither a layout nor counted ends may be written."""
+    if len(set(sizes)) == 1:
+        return PipelineSplit()
+    if sizes[0] == sizes[1] or len(sizes) == 2:
+        return PipelineSplit(last=sizes[-1])
+    return PipelineSplit(first=sizes[0], last=None if sizes[-1] == sizes[1] else sizes[-1])
 
 
 def _deal(model: ModelSpec, pp: int, vpp: int) -> tuple[int, ...]:

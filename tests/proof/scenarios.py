@@ -62,7 +62,7 @@ SCENARIOS: dict[str, str] = {
     "limit_and_pin": "llama-3.1-70b --gpus 64 --gpu h100 --pin tp=8 --limit tp<=4",
     "fp8_tokens": "llama-3.1-8b --gpus 8 --gpu h100 --precision fp8_cs --seq-length 4100 --pin cp=2 --pin mbs=1 --pin tp=1",
     "a2a_exchange_of_few_groups": "qwen2.5-7b --gpus 64 --gpu h100 --pin cp_comm_type=a2a --pin cp=8",
-    "hybrid_stages_that_leave_a_rest": "nemotron-h-8b --gpus 96 --gpu h100 --pin pp=12",
+    "hybrid_more_stages_than_layers": "nemotron-h-8b --gpus 64 --gpu h100 --pin pp=64",
     "hybrid_virtual_stages": "nemotron-h-8b --gpus 64 --gpu h100 --pin pp=4 --pin vpp=2",
     "idle_gpus_do_not_help": "llama-3.1-405b --gpus 17 --gpu h100 --allow-idle",
 }

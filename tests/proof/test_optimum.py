@@ -63,7 +63,7 @@ def original(name: str) -> str:
     if not problem.allow_idle:
         return written(certified_optimum(problem, best(problem)).certificate)
     used = replace(problem, gpus=problem.gpus - 1)
-    larger = excluded(problem, [problem.gpus], {})
+    larger = excluded(problem, [problem.gpus])
     assert larger is not None
     return written(certified_optimum(problem, best(used), larger).certificate)
 
