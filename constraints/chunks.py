@@ -36,7 +36,9 @@ class EvenChunks(SplitRule):
     ) -> Iterator[tuple[int, list[int]]]:
         """Ranks whose chunks differ by more than a layer, with their lengths."""
         assignment = assignment_of(model, pp, vpp or 1, split)
-        for rank in range(pp) if assignment is not None else ():
+        if assignment is None:
+            return
+        for rank in range(pp):
             lengths = [chunk.layers for chunk in assignment.of_rank(rank)]
             compared = lengths[:-1] if rank == pp - 1 and len(lengths) > 1 else lengths
             if max(compared) - min(compared) > 1 or max(lengths) > min(compared) + 1:

@@ -14,6 +14,7 @@ from constraints.problem import GIB, Problem
 from constraints.registry import broken_rules
 from constraints.rule import Stratum
 from constraints.timing.communication import GROUPS, stage_communication
+from constraints.timing.step import busy_ns
 from solver.relief import Relief, ways_to_lower
 from solver.timing import Timing, timing_of
 
@@ -56,11 +57,25 @@ class Answer:
                 "modules": list(x.recompute.modules),
             },
             **self._settings(),
+            "pipeline_stages": [
+                {
+                    "stage": rank,
+                    "layers": self.assignment.layers_of_rank(rank),
+                    "chunks": [chunk.tokens() for chunk in self.assignment.of_rank(rank)],
+                    "busy_seconds": busy / 1e9,
+                }
+                for rank, busy in enumerate(self.busy_ns)
+            ],
             "memory": memory_mapping(self.memory, self.relief),
             "time": self.timing.to_mapping(),
             "communication": communication_mapping(self.communication_ns),
             "warnings": [f"{rule_id}: {text}" for rule_id, text in self.advice],
         }
+
+    @cached_property
+    def busy_ns(self) -> tuple[int, ...]:
+        """By pipeline rank, nanoseconds of a step that it works: what an imbalance is seen by."""
+        return busy_ns(self.problem, self.layout)
 
     @cached_property
     def relief(self) -> tuple[Relief, ...]:

@@ -22,8 +22,8 @@ from constraints.rule import Rule, Stratum
 from solver.model import Model
 from solver.placing import placed, placed_solution
 from solver.search import Disagreement, new_solver, run
-from solver.work import work_left
 from solver.verdict import CAPACITY
+from solver.work import work_left
 
 __all__ = ["Exhausted", "Minimal", "Oracle", "may_do_without_interleaving"]
 

@@ -283,11 +283,12 @@ class Model:
                 self.at_most(quantity, bound, when=when)
 
     def refine(self, pp: int) -> bool:
-        """Look closer at pipelines of ``pp`` ranks, whose placements were worse than promised; false if that is done already."""
+        """Look closer at pipelines of ``pp`` ranks, whose placements were worse than promised; false if that was done."""
         new = [(rank, rank.conditions) for rank in self.placement.refine(pp)]
-        for formulas, bound, self._literal in self._held:
+        for formulas, bound, literal in self._held:
+            self._literal = literal
             self._bound(new, formulas, bound)
-        self._literal = None
+            self._literal = None
         return bool(new)
 
     def on_slowest(self, formula: Callable[[Any], Any]) -> list[tuple[Any, Condition]]:

@@ -79,7 +79,8 @@ def _hops(model: Model) -> Any:
     hop = transfer(a, model.problem, x)
     weights = [hop_weights(s.pp, s.vpp or 1) if s.pp > 1 else (0, 0) for s, _ in model.shapes]
     table = dict(zip(((s.pp, s.vpp) for s, _ in model.shapes), weights, strict=True))
-    once, growing = (model.by_shape(lambda s, i=i: table.get((s.pp, s.vpp), (0, 0))[i]) for i in (0, 1))
+    once = model.by_shape(lambda shape: table.get((shape.pp, shape.vpp), (0, 0))[0])
+    growing = model.by_shape(lambda shape: table.get((shape.pp, shape.vpp), (0, 0))[1])
     return a.mul(hop, once) + a.mul(a.mul(x.num_microbatches, hop), growing)
 
 

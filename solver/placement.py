@@ -23,6 +23,7 @@ from models_catalog.schema import LayerKind, ModelSpec
 
 if TYPE_CHECKING:
     from solver.model import Model
+    from solver.shapes import Shape
 
 __all__ = ["Held", "Placement"]
 
@@ -253,7 +254,7 @@ class Placement:
     def _alive_in_first_chunk(self) -> tuple[Any, Any]:
         """Micro-batches alive in the first chunk of the first rank: the mean of an endless run, rounded down and up."""
 
-        def life(shape: Any) -> int:
+        def life(shape: Shape) -> int:
             return 2 * (shape.pp - 1) + 2 * (shape.chunks - 1) * self.model.group_of(shape.pp) + 1
 
         low = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else min(life(s) // s.chunks, 2 * s.pp))
@@ -261,10 +262,11 @@ class Placement:
         return self.a.minimum(low, self.x.num_microbatches), self.a.minimum(high, self.x.num_microbatches)
 
 
-def _warm(model: Model, shape: Any, rank: Callable[[int], int]) -> int:
+def _warm(model: Model, shape: Shape, rank: Callable[[int], int]) -> int:
     """Forward steps before the first backward one, and one more."""
-    after = behind(shape.pp, rank(shape.pp))
-    return after + 1 if shape.chunks == 1 else 2 * after + (shape.chunks - 1) * model.group_of(shape.pp) + 1
+    after: int = behind(shape.pp, rank(shape.pp))
+    between: int = (shape.chunks - 1) * model.group_of(shape.pp)
+    return after + 1 if not between else 2 * after + between + 1
 
 
 @lru_cache(maxsize=256)

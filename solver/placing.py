@@ -1,4 +1,4 @@
-"""Solutions of a model with their layers placed: degrees that no partition of the layers fits are noted and left. Imports ortools."""
+"""Solutions of a model with their layers placed: degrees on which no partition of them fits are noted. Imports ortools."""
 
 from __future__ import annotations
 
@@ -21,11 +21,9 @@ DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
 DEGREES = (*DISTINCT, "sequence_parallel")
 
 
-def placed(
-    problem: Problem, layout: Layout, objective: str | None = None, *, fitting: bool = True
-) -> Layout | None:
-    """``layout`` with its layers placed as ``objective`` likes best (the problem's own unless given); ``None`` if no partition
-    of them fits."""
+def placed(problem: Problem, layout: Layout, objective: str | None = None, *, fitting: bool = True) -> Layout | None:
+    """``layout`` with its layers placed as ``objective`` (the problem's unless given) likes best; ``None`` if they do not
+    fit."""
     found = best_partition(problem, layout, objective, fitting=fitting)
     return None if found is None else replace(layout, split=found.split)
 

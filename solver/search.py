@@ -72,7 +72,8 @@ def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
 def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0, interleaving: bool = True) -> Found:
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
-    Without ``interleaving`` virtual stages are left out (other than pinned ones). Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
+    Without ``interleaving`` virtual stages are left out (other than pinned ones). Raises :class:`Disagreement` if a solution
+    breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
     model = Model(problem, interleaving=interleaving)
@@ -99,9 +100,7 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0, inter
     return Found("optimal", tuple(layouts))
 
 
-def best_placed(
-    model: Model, objective: str, cost: Any, order: Any, deadline: float
-) -> tuple[str, Layout | None]:
+def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
     """The layout that is best by ``objective``, whose expression is ``cost``, with its layers placed.
 
     The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that

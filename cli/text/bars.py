@@ -1,16 +1,17 @@
-"""Memory as bars: one row for each stage, or for each run of stages that hold the same."""
+"""The pipeline, memory as bars: one row for each stage, or for each run of stages that hold the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 
 import click
 
 from cli.text.page import Page
+from cli.text.time import seconds
 from constraints.memory.budget import MemoryReport, StageMemory
 from constraints.problem import GIB
-from solver.relief import Relief
+from solver.answer import Answer
 
 __all__ = ["memory_bars"]
 
@@ -35,9 +36,10 @@ PHASES = {
 }
 
 
-def memory_bars(page: Page, memory: MemoryReport, relief: Iterable[Relief] = ()) -> None:
-    """The verdict with its interval, a bar for each run of alike stages against the budget, the legend, the peak's parts,
-    what the margin is for, and what would lower it."""
+def memory_bars(page: Page, answer: Answer) -> None:
+    """The verdict with its interval, a row for each run of alike stages (layers, bytes against the budget, time), the
+    legend, the peak's parts, what the margin is for, and what would lower it."""
+    memory = answer.memory
     colour = {"fits": "green", "borderline": "yellow"}.get(memory.verdict, "red")
     page.entry(
         "memory",
@@ -48,16 +50,25 @@ def memory_bars(page: Page, memory: MemoryReport, relief: Iterable[Relief] = ())
     shown = rows if len(rows) <= MOST_ROWS else _selection(rows, memory)
     names = [_name(first, last) for first, last, _ in shown]
     pad = max(len(name) for name in names)
-    room = max(16, min(40, page.width - 10 - pad - 16))
-    for name, (_, _, stage) in zip(names, shown, strict=True):
-        mark = "  <- fullest" if stage.rank == memory.fullest.rank and len(rows) > 1 else ""
-        bar = _bar(page, stage, memory.budget_bytes, room)
-        page.raw("", f"{name.ljust(pad)} {bar} {stage.allocated_bytes / GIB:6.1f} GiB{mark}")
+    times = [seconds(busy) for busy in answer.busy_ns]
+    longest = max(map(len, times))
+    slowest = max(range(len(times)), key=lambda rank: answer.busy_ns[rank])
+    room = max(12, min(40, page.width - 10 - pad - 16 - (longest + 30 if len(rows) > 1 else 0)))
+    for name, (first, last, stage) in zip(names, shown, strict=True):
+        bar = f"{_bar(page, stage, memory.budget_bytes, room)} {stage.allocated_bytes / GIB:6.1f} GiB"
+        if len(rows) == 1:
+            page.raw("", f"{name.ljust(pad)} {bar}")
+            continue
+        layers = answer.assignment.layers_of_rank(first)
+        marks = ["fullest"] * (first <= memory.fullest.rank <= last) + ["slowest"] * (first <= slowest <= last)
+        mark = f"  <- {', '.join(marks)}" if marks else ""
+        counted = f"{layers:3} layer " if layers == 1 else f"{layers:3} layers"
+        page.raw("", f"{name.ljust(pad)} {counted} {bar} {times[first].rjust(longest)}{mark}")
     if len(shown) < len(rows):
         page.raw("", f"({len(rows) - len(shown)} more kinds of stage, all lighter: --format json lists them)")
     page.raw("", " ".join(f"{_ink(page, part)} {part[1]}" for part in PARTS))
     _peak(page, memory)
-    for label, way in zip(("lower by", *[""] * MOST_ROWS), relief, strict=False):
+    for label, way in zip(("lower by", *[""] * MOST_ROWS), answer.relief, strict=False):
         page.entry(label, f"{way.change}: {way.saved_bytes / GIB:.1f} GiB less ({way.price})")
 
 

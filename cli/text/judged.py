@@ -89,4 +89,4 @@ def _figures(page: Page, answer: Answer) -> None:
     parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
     total = seconds(sum(answer.communication_ns.values()))
     page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
-    memory_bars(page, answer.memory, answer.relief)
+    memory_bars(page, answer)

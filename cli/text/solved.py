@@ -81,7 +81,7 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
         return
     _mesh(page, answer)
     _pipeline(page, answer)
-    memory_bars(page, answer.memory, answer.relief)
+    memory_bars(page, answer)
     for _, text in answer.advice:
         page.entry("advice", text, fg="yellow")
 

@@ -105,12 +105,13 @@ class Forms:
             self._made[where] = self._form(where)
         base, layer, live = self._made[where]
         counts, alive = self._counts(pipeline, rank, layers)
-        return max(
+        largest: int = max(
             start
             + sum(layer[kind][i] * n for kind, n in counts.items())
             + (sum(live[kind][i] * n for kind, n in alive.items()) if self.alive else 0)
             for i, start in enumerate(base)
         )
+        return largest
 
     def _form(self, where: str) -> tuple[list[int], Mapping[LayerKind, list[int]], Mapping[LayerKind, list[int]]]:
         """The quantities with no layer, and what a layer and a live layer of each kind adds to each."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -58,9 +57,16 @@ class Ranks:
 
     def fits(self, rank: int, chunks: tuple[Chunk, ...]) -> bool:
         """Whether the rank with ``chunks`` keeps within the memory."""
-        return all(self._once(("fits", s.copies, _content(s)), lambda s=s: self._fits(s)) for s in self.stages(rank, chunks))
+        return all(self._fits(stage) for stage in self.stages(rank, chunks))
 
     def _fits(self, stage: Stage) -> bool:
+        key = ("fits", stage.copies, _content(stage))
+        if key not in self._found:
+            self._found[key] = self._keeps_within(stage)
+        fits: bool = self._found[key]
+        return fits
+
+    def _keeps_within(self, stage: Stage) -> bool:
         a, p, x = self.arithmetic, self.problem, self.layout
         bound = capacity_bound(p)
         if self.fitting and any(quantity > bound for quantity in capacity_quantities(a, p, x, stage)):
@@ -73,13 +79,13 @@ class Ranks:
         stages = self.stages(rank, chunks)
         if not by_state:
             stages = stages[:1]
-        states = (((name, stage.copies if by_state else (), _content(stage)), stage) for stage in stages)
-        return max(self._once(key, lambda stage=stage: measure(self, stage)) for key, stage in states)
-
-    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._found:
-            self._found[key] = make()
-        return self._found[key]
+        worst = 0
+        for stage in stages:
+            key = (name, stage.copies if by_state else (), _content(stage))
+            if key not in self._found:
+                self._found[key] = measure(self, stage)
+            worst = max(worst, self._found[key])
+        return worst
 
 
 def _content(stage: Stage) -> Any:
@@ -89,7 +95,8 @@ def _content(stage: Stage) -> Any:
 def paced(ranks: Ranks, stage: Stage) -> int:
     """The step as the rank paces it, in 64ths of a nanosecond."""
     x = ranks.layout
-    return max(stage_step(ranks.arithmetic, ranks.problem, x, stage, x.chunks_per_rank, ranks.hops_64))
+    step: int = max(stage_step(ranks.arithmetic, ranks.problem, x, stage, x.chunks_per_rank, ranks.hops_64))
+    return step
 
 
 def held(ranks: Ranks, stage: Stage) -> int:

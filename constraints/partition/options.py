@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from constraints.partition.kinds import Runs, runs_of
+from constraints.partition.kinds import runs_of
 from constraints.pipeline.assignment import Chunk
 from models_catalog.schema import ModelSpec
 

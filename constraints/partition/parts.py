@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 __all__ = ["BETWEEN", "Part", "behind", "fine_parts"]
@@ -12,7 +13,7 @@ FINEST = 8
 
 
 class Part(NamedTuple):
-    """Neighbouring ranks between the ends, ``size(pp)`` of them, none on small pipelines; ``latest(pp)`` is the last of them."""
+    """Neighbouring ranks between the ends, ``size(pp)`` of them, none on small pipelines; ``latest(pp)`` is the last."""
 
     name: str
     size: Callable[[int], int]
@@ -44,7 +45,7 @@ def fine_parts(pp: int) -> tuple[Part, ...]:
     def part(low: int, high: int) -> Part:
         return Part(f"to {high}", lambda _: high - low, lambda _: high)
 
-    return tuple(part(low, high) for low, high in zip(ends, ends[1:], strict=False))
+    return tuple(part(low, high) for low, high in pairwise(ends))
 
 
 def behind(pp: int, rank: int) -> int:

@@ -219,4 +219,6 @@ class _Search:
             )
             option, left = max(ways, key=lambda way: (way[1].layers, way[1].early))
             sizes[rank] = tuple(chunk.layers for chunk in option.chunks)
-        return from_sizes(self.model, self.pp, tuple(sizes[i % self.pp][i // self.pp] for i in range(self.pp * self.vpp)))
+        return from_sizes(
+            self.model, self.pp, tuple(sizes[i % self.pp][i // self.pp] for i in range(self.pp * self.vpp))
+        )

@@ -1,9 +1,9 @@
 """A usual place for the layers on given ``pp`` and ``vpp``: evenly, and where that does not come out, by work.
 
 What ``solve`` answers is the best partition of all (:mod:`constraints.partition`), which depends on every degree. This one
-depends on the model and the pipeline shape alone: it shows that there is one. An even split is taken wherever there is one. Else
-layers are dealt one at a time to the rank with the least work so far, counting the loss and the MTP layers that the
-last rank also computes, so the slowest stage is as fast as whole layers allow.
+depends on the model and the pipeline shape alone: it shows that there is one. An even split is taken wherever there is one.
+Else layers are dealt one at a time to the rank with the least work so far, counting the loss and the MTP layers that the last
+rank also computes, so the slowest stage is as fast as whole layers allow.
 """
 
 from __future__ import annotations

@@ -79,7 +79,6 @@ class Stage:
         counts |= {("layers", kind): n for kind, n in self.layers}
         return counts | {("live", kind): n for kind, n in self.live} | {"mtp live": self.mtp_live}
 
-
     @cached_property
     def worked(self) -> Counts:
         """The counts that its time grows with, whatever the degrees are."""

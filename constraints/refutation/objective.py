@@ -102,7 +102,7 @@ def _most_below(problem: Problem, value: int, batch: int) -> int:
 def _of_stage(a: Arithmetic, p: Problem, x: Layout, stage: Stage, hops_64: int) -> int:
     """As one stage has it; step times in 64ths of a nanosecond."""
     if p.objective == "step-time":
-        return max(stage_step(a, p, x, stage, x.chunks_per_rank, hops_64))
+        return int(max(stage_step(a, p, x, stage, x.chunks_per_rank, hops_64)))
     if p.objective == "communication":
         return int(communication_ns(a, p, x, stage))
     return int(high_bytes(a, p, x, allocated_bytes(a, p, x, stage)))

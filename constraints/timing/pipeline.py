@@ -20,9 +20,7 @@ PARTS = 64
 """Times of a whole step are reckoned in 64ths of a nanosecond, so that shares of one are whole numbers."""
 
 
-def pipelined(
-    a: Arithmetic, every: Quantity, elsewhere: Quantity, chunks: Quantity, weight: int = PARTS
-) -> Quantity:
+def pipelined(a: Arithmetic, every: Quantity, elsewhere: Quantity, chunks: Quantity, weight: int = PARTS) -> Quantity:
     """All micro-batches through the pipeline, in 64ths of a nanosecond, as one rank paces it.
 
     ``every`` is the time of all micro-batches on the rank, ``elsewhere`` that of one micro-batch on all other ranks.

@@ -26,7 +26,7 @@ from constraints.timing.pipeline import PARTS, hops, pipelined
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
 
-__all__ = ["StepTime", "stage_step", "step_time", "whole_model_ns"]
+__all__ = ["StepTime", "busy_ns", "stage_step", "step_time", "whole_model_ns"]
 
 PS_PER_NS = 1000
 UPDATE_BYTES, BUFFER_BYTES = 30, 6
@@ -207,6 +207,18 @@ def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTi
     if not isinstance(step, int):
         return StepTime(step, 0, 0)  # trial constants: only the sum is wanted
     return _split(a, p, layout, max(costs, key=lambda cost: cost[0])[1], step)
+
+
+def busy_ns(p: Problem, layout: Layout) -> tuple[int, ...]:
+    """By pipeline rank, nanoseconds of a step in which it works on micro-batches, its exposed communication included."""
+    found = layout_stages(p, layout)
+    if found is None:
+        raise ValueError("the layers of this layout are not placed")
+    a, times = Remembering(), {}
+    for stage in found:
+        parts = stage_parts(stage).items()
+        times[stage.rank] = layout.num_microbatches * sum(part_ns(a, p, layout, part) * n for part, n in parts)
+    return tuple(times[rank] for rank in sorted(times))
 
 
 def _different(stages: Iterable[Stage]) -> Iterable[Stage]:

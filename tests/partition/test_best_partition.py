@@ -87,7 +87,9 @@ class Seen(Counter[str]):
             self["interleaved"] += layout.vpp is not None
             self["uneven"] += len(set(found.assignment.sizes)) > 1
             if fitting:
-                self["tight"] += all(other.split != placed.split for other in best_splits(problem, layout, fitting=False))
+                self["tight"] += all(
+                    other.split != placed.split for other in best_splits(problem, layout, fitting=False)
+                )
                 may_fit(problem, placed)
 
 
