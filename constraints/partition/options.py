@@ -46,8 +46,9 @@ def takes_any_order(model: ModelSpec, vpp: int) -> bool:
 def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int) -> Iterator[Option]:
     """The ways in which rank ``rank`` takes ``layers`` more, its chunks as long as each other or one longer.
 
-    The longer ones come last: later chunks are alive for a shorter time. On the last rank they come first if that fits, as the
-    last chunk computes the loss beside. Where the first run does not end in the rank's first chunk, that one may be longer.
+    The longer ones come last: later chunks are alive for a shorter time. On the last rank they come first if that fits, as
+    the last chunk computes the loss beside. Where the first run does not end in the rank's first chunk, that one may be
+    longer.
     """
     if vpp == 1:
         start = model.num_layers - left.layers
