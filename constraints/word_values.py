@@ -15,7 +15,9 @@ from constraints.values import read_value
 
 __all__ = ["WordValues"]
 
-REPORTED = frozenset({"rank", "gpus_used", "gpus_idle", "memory", "time", "communication", "warnings"})
+REPORTED = frozenset(
+    {"rank", "gpus_used", "gpus_idle", "memory", "time", "communication", "warnings", "pipeline_stages"}
+)
 """What ``solve --format json`` writes beside the layout itself."""
 
 FORMS = ("even", "account", "first-last", "layout")

@@ -47,6 +47,7 @@ class Placement:
         if all(shape.stages for shape, _ in model.shapes):
             return
         self.free = model.one_of(lambda shape: not shape.stages)
+        self.works = model.every_rank_works and all(shape.pp <= self.spec.num_layers for shape, _ in model.shapes)
         self.begun = self._groups_done(1, "begun")
         self.steady = self._groups_done(STEADY_GROUPS, "steady")
         self.first, self.last = self._end("first"), self._end("last")
@@ -99,7 +100,9 @@ class Placement:
         count = self.a.variable(range(self.spec.num_layers + 1), f"layers[{name}]")
         self.model.cp.add(count.expression() == 0).only_enforce_if(self.free.negated())
         if self.model.every_rank_works:
-            self.model.cp.add(count.expression() >= 1).only_enforce_if(self.free)
+            for shape, literal in self.model.shapes:
+                if 1 < shape.pp <= self.spec.num_layers and not shape.stages:
+                    self.model.cp.add(count.expression() >= 1).only_enforce_if(literal)
         return count
 
     def _groups_done(self, groups: int, name: str) -> Any:
@@ -166,7 +169,7 @@ class Placement:
             lives = {runs.early: self.a.mul(self.early, fewest), runs.common: later}
             sure = self.model.positive(self.early, "early[first]")
             certain.append(((runs.early, runs.common), (self.free, some, sure)))
-        elif self.model.every_rank_works:
+        elif self.works:
             certain = [((runs.common,), (self.free,))]
         else:
             certain.append(((runs.common,), (self.free, some)))
@@ -175,7 +178,7 @@ class Placement:
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
         lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
-        certain = self._certain(self.last, self.free, works=self.model.every_rank_works)
+        certain = self._certain(self.last, self.free, works=self.works)
         for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
             counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
             lives[kind] = lives.get(kind, 0) + self.spec.mtp_layers
@@ -219,10 +222,11 @@ class Placement:
     def _live(self, count: Any, rank: Callable[[int], int], name: str) -> Any:
         """Layer activations that a rank with ``count`` layers keeps alive at least.
 
-        Its chunks are as long as each other or one layer longer. Of the first kind all have their part of what is alive. What
-        longer ones add is bounded twice: in an endless run by the mean number of micro-batches alive in the shortest-lived
-        chunks, a life of ``2 (ranks behind) + 1`` forward steps in ``vpp`` steps a micro-batch; and after the first group,
-        when all chunks but the last hold the group.
+        Its chunks are as long as each other or one layer longer. As many layers as the short ones have, all have alive.
+        What the longer ones add is bounded twice. In an endless run, by the mean number of micro-batches alive in the
+        chunks that live shortest: the last for ``2 (ranks behind) + 1`` of ``vpp`` forward steps a micro-batch, each before
+        it for ``2 group`` steps more. And when the first backward pass begins, all chunks hold a group, the last what is
+        left of the warm-up, or the first a part of the next group.
         """
         a, x, model = self.a, self.x, self.model
         length = a.floor_div(count, x.vpp)
@@ -233,16 +237,14 @@ class Placement:
         even = a.mul(length, self._chunks_alive(rank))
         interleaved = model.interleaved
         model.cp.add((live - even).expression() >= 0)
-        after = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 1)
-        more = a.mul(live - even, x.vpp)
-        model.cp.add((more - a.mul(longer, after)).expression() >= 0).only_enforce_if([self.steady, interleaved])
-        oldest = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 2 * (s.chunks - 1) * model.group_of(s.pp) + 1)
-        every = model.by_shape(lambda s: s.chunks * _warm(model, s, rank))
-        shorter = a.mul(x.vpp - longer, oldest)
-        model.cp.add((more + shorter - every).expression() >= 0).only_enforce_if([self.steady, interleaved])
         group = model.by_shape(lambda s: model.group_of(s.pp))
+        after = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 1)
+        mean = a.mul(longer, after) + a.mul(group, a.mul(longer, longer - 1))
+        more = a.mul(live - even, x.vpp) - mean
+        model.cp.add(more.expression() >= 0).only_enforce_if([self.steady, interleaved])
         missing = model.by_shape(lambda s: max(0, model.group_of(s.pp) - 2 * behind(s.pp, rank(s.pp)) - 1))
-        filled = live - a.mul(count, group) + a.mul(length + 1, missing)
+        begun = model.by_shape(lambda s: max(0, 2 * behind(s.pp, rank(s.pp)) + 1 - model.group_of(s.pp)))
+        filled = live - a.mul(count, group) - a.mul(length, begun) + a.mul(length + 1, missing)
         model.cp.add(filled.expression() >= 0).only_enforce_if([self.begun, interleaved])
         return live
 

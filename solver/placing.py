@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from constraints.problem import Problem
 from solver.model import Model
 from solver.verdict import CAPACITY
 
-__all__ = ["DISTINCT", "differs", "placed", "placed_solution"]
+__all__ = ["DISTINCT", "differs", "forbid", "placed", "placed_solution"]
 
 DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
 """Two layouts in which none of these differs, nor what is recomputed, are one to a person who asks for several."""
@@ -44,25 +44,44 @@ def placed_solution(
             return found
         if not fitting or placed(asked, layout, fitting=False) is None:
             return layout  # no form says where its layers go, which rules may forgive
-        unless = [model.literals[CAPACITY].negated()] if model.explain else []
-        model.cp.add_bool_or([*unless, *differs(model, layout)])
-        model.refine(layout.pp)
+        forbid(model, layout)
     return None
 
 
+def forbid(model: Model, layout: Layout, objective: str | None = None) -> None:
+    """Note that no partition of the layers fits the degrees of ``layout``, nor those with other virtual stages that do not
+    fit either: where one is too full, its like mostly are, and each would be another search."""
+    asked = model.problem if layout.gpus == model.problem.gpus else replace(model.problem, gpus=layout.gpus)
+    full = {layout.vpp or 1}
+    if layout.vpp is not None:
+        others = (
+            shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp not in (None, layout.vpp)
+        )
+        full |= {vpp for vpp in others if vpp and placed(asked, replace(layout, vpp=vpp), objective) is None}
+    unless = [model.literals[CAPACITY].negated()] if model.explain else []
+    model.cp.add_bool_or([*unless, *differs(model, layout, vpps=full)])
+    model.refine(layout.pp)
+
+
 def differs(
-    model: Model, layout: Layout, decisions: tuple[str, ...] = DEGREES, cp: cp_model.CpModel | None = None
+    model: Model,
+    layout: Layout,
+    decisions: tuple[str, ...] = DEGREES,
+    cp: cp_model.CpModel | None = None,
+    vpps: Iterable[int] | None = None,
 ) -> list[Any]:
     """Literals of which one is true wherever one of ``decisions``, or what is recomputed, is not as in ``layout``.
 
-    They are made in ``cp``, a clone of the model's, or in the model itself.
+    They are made in ``cp``, a clone of the model's, or in the model itself. ``vpps`` stand all for the layout's.
     """
     cp = cp or model.cp
     different = []
     for name in decisions:
         value = int(getattr(layout, name) or (name == "vpp"))  # vpp 1 is no interleaving
+        values = sorted(vpps) if name == "vpp" and vpps is not None else [value]
         literal = cp.new_bool_var(f"other[{name}]")
-        cp.add(getattr(model.x, name).expression() != value).only_enforce_if(literal)
+        others = cp_model.Domain.from_values(values).complement()
+        cp.add_linear_expression_in_domain(getattr(model.x, name).expression(), others).only_enforce_if(literal)
         different.append(literal)
     options, literals = model.x.recompute.options, model.x.recompute.literals
     return [*different, literals[options.index(layout.recompute)].negated()]

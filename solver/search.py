@@ -15,7 +15,7 @@ from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
-from solver.placing import DISTINCT, differs, placed
+from solver.placing import DISTINCT, differs, forbid, placed
 from solver.work import spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
@@ -115,8 +115,7 @@ def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: f
             return (status, best) if best is None else ("feasible", best)
         whole = placed(problem, layout, objective)
         if whole is None:
-            model.cp.add_bool_or(differs(model, layout))
-            model.refine(layout.pp)
+            forbid(model, layout, objective)
             continue
         layout = whole
         cost_of_it = measure(problem, layout)

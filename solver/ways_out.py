@@ -18,9 +18,9 @@ from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
 from constraints.rule import Rule
 from solver.conflicts import Conflicts, Correction
-from solver.counts_between import fewest_note
 from solver.edits import Changed, asked_words, without_pins
 from solver.feasibility import any_layout, least_memory, plainest_layout
+from solver.fewest_count import fewest_note
 from solver.moves import (
     Move,
     both,

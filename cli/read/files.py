@@ -26,7 +26,7 @@ SCRIPTS = (".py", ".sh")
 
 _TORCH = re.compile(r"torch\.(\w+)")
 
-WHOLE = ("recompute", "memory", "time", "communication")
+WHOLE = ("recompute", "memory", "time", "communication", "pipeline_stages")
 """Keys whose value is a mapping and yet one word; any other mapping is a section, as in Bridge's own files."""
 
 REPORTED = ("seq_length", "precision", "task", "model", "gpu", "gpus_per_node", "nvlink_domain", "memory_gib")

@@ -42,11 +42,10 @@ class Pipeline:
         most = 2 * after + (self.chunks - 1) * self.group + 1
         live = length * min(most, m * self.chunks)
         if m >= STEADY_GROUPS * self.group:
-            oldest = 2 * after + 2 * (self.chunks - 1) * self.group + 1
-            live += longer * (2 * after + 1) // self.chunks
-            live = max(live, (length + 1) * most - -(-(self.chunks - longer) * oldest // self.chunks))
+            live += (longer * (2 * after + 1) + self.group * longer * (longer - 1)) // self.chunks
         if m >= self.group:
-            live = max(live, layers * self.group - (length + 1) * max(0, self.group - 2 * after - 1))
+            begun, missing = max(0, 2 * after + 1 - self.group), max(0, self.group - 2 * after - 1)
+            live = max(live, layers * self.group + length * begun - (length + 1) * missing)
         return live
 
     def in_first_chunk(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from constraints.partition.kinds import runs_of
 from constraints.pipeline.assignment import Chunk
 from models_catalog.schema import ModelSpec
 
-__all__ = ["Left", "Option", "options_of", "start_of", "takes_any_order"]
+__all__ = ["Left", "Option", "lefts_of", "options_of", "start_of", "takes_any_order"]
 
 
 class Left(NamedTuple):
@@ -35,6 +35,15 @@ def start_of(model: ModelSpec) -> Left:
     """All layers."""
     runs = runs_of(model)
     return Left(model.num_layers, runs.prefix if runs else 0)
+
+
+def lefts_of(model: ModelSpec, vpp: int) -> list[Left]:
+    """What may be left before a rank, as far as it decides of which kinds the layers are that it takes."""
+    start, runs = start_of(model), runs_of(model)
+    if vpp > 1:
+        return [start._replace(early=early) for early in range(start.early + 1)]
+    starts = range(runs.prefix + 1 if runs is not None else model.num_layers)
+    return [Left(model.num_layers - taken, max(0, start.early - taken)) for taken in starts]
 
 
 def takes_any_order(model: ModelSpec, vpp: int) -> bool:

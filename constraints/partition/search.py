@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from constraints.layout import Layout, PipelineSplit
 from constraints.partition.measures import Ranks
-from constraints.partition.options import Left, Option, options_of, start_of, takes_any_order
+from constraints.partition.options import Left, Option, lefts_of, options_of, start_of, takes_any_order
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
 from constraints.problem import Problem
 from models_catalog.schema import ModelSpec
@@ -138,17 +138,23 @@ class _Search:
     def _room(self, rank: int) -> int:
         """The most layers with which the rank may fit, whatever is left of the first run: with more it holds more."""
         if rank not in self.rooms:
-            start = start_of(self.model)
-            lefts = [start._replace(early=early) for early in range(start.early + 1)]
-            room = 0
-            while room < self.model.num_layers and self._takes(rank, lefts, room + 1):
-                room = room + 1 if room < 2 * self.most else self.model.num_layers
-            self.rooms[rank] = room
+            low, high = 0, min(2 * self.most, self.model.num_layers)
+            if self._takes(rank, high):
+                low = high = self.model.num_layers  # room enough; how much is no matter
+            while low < high:
+                middle = (low + high + 1) // 2
+                low, high = (middle, high) if self._takes(rank, middle) else (low, middle - 1)
+            self.rooms[rank] = low
         return self.rooms[rank]
 
-    def _takes(self, rank: int, lefts: list[Left], layers: int) -> bool:
-        options = (option for left in lefts for option in self._taking(rank, left, layers))
-        return any(self.ranks.fits(rank, option.chunks) for option in options)
+    def _takes(self, rank: int, layers: int) -> bool:
+        return any(self.ranks.fits(rank, option.chunks) for option in self._anywhere(rank, layers))
+
+    def _anywhere(self, rank: int, layers: int) -> Iterator[Option]:
+        """What the rank may take as ``layers`` layers, whatever earlier ranks have left."""
+        for left in lefts_of(self.model, self.vpp):
+            if left.layers >= layers:
+                yield from self._taking(rank, left, layers)
 
     def _smallest(self, name: str) -> int | None:
         """The smallest value under which all ranks can keep the measure ``name``."""
@@ -162,8 +168,8 @@ class _Search:
 
     def _beyond(self, name: str) -> int:
         """The least that a rank with more layers than are tried would count."""
-        start, layers = start_of(self.model), min(self.most + 1, self.model.num_layers)
-        options = ((r, o) for r in range(self.pp) for o in self._taking(r, start, layers))
+        layers = min(self.most + 1, self.model.num_layers)
+        options = ((rank, option) for rank in range(self.pp) for option in self._anywhere(rank, layers))
         return min(self.ranks.measure(name, rank, option.chunks) for rank, option in options)
 
     def _taking(self, rank: int, left: Left, layers: int) -> Iterator[Option]:

@@ -122,5 +122,5 @@ def better_at_the_end(space: Space, box: Box, value: int) -> bool:
     if point is None:
         return False
     layout = space.layout(point)
-    best = best_partition(space.problem, layout, fitting=False)
+    best = best_partition(space.problem, layout)
     return best is not None and value_of(space.problem, replace(layout, split=best.split)) < value

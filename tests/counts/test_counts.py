@@ -17,7 +17,7 @@ from tests.cli.running import run
 
 ASKED: dict[str, Any] = {"model": "qwen3-32b", "gpu": "h100", "gpus": 1, "objective": "communication"}
 COUNTS = range(6, 12)
-GAPS = [6, 7, 9]
+GAPS = [6, 7]
 LLAMA: dict[str, Any] = {**ASKED, "model": "llama-3.1-70b"}
 
 
@@ -114,13 +114,13 @@ def test_the_table(found: Counts, monkeypatch: pytest.MonkeyPatch, columns: str)
     monkeypatch.setenv("NO_COLOR", "1")
     import click
 
-    lines = click.unstyle(counts_text(found, 9)).splitlines()
-    assert lines[0].startswith("qwen3-32b on 6 to 11 x h100: 3 of 6 counts have a layout")
+    lines = click.unstyle(counts_text(found, 7)).splitlines()
+    assert lines[0].startswith("qwen3-32b on 6 to 11 x h100: 4 of 6 counts have a layout")
     assert max(map(len, lines)) <= int(columns)
     rows = {line.split()[0]: line for line in lines if line.split() and line.split()[0].isdigit()}
-    assert "none: use 8 (1 idle) or 10" in rows["9"] and "tp=" in rows["8"]
+    assert "none: use 8" in rows["7"] and "tp=" in rows["8"]
     assert ("tokens/s " in lines[3]) is (columns == "120")
-    assert "for 9     use 8 (1 idle) or 10" in lines
+    assert "for 7     use 8" in lines
     assert any(line.startswith("no layout on ") and "memory.capacity" in line for line in lines)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from solver.counts_between import fewest_note
+from solver.fewest_count import fewest_note
 from solver.request import Request
 from solver.resolution import resolve
 from solver.search import best_layouts

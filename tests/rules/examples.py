@@ -137,6 +137,19 @@ EXAMPLES: dict[str, Example] = {
     "pipeline.layer-on-every-rank": _example(
         "E|t*16|t*16|L on pp=4", pp=4, split=PipelineSplit(layout="E|t*16|t*16|L")
     ),
+    "pipeline.even-chunks": _example(
+        "Et*2|t*2|t*6|t*6L on pp=2: the first rank has chunks of 2 and 6 layers",
+        model(num_layers=16),
+        pp=2,
+        vpp=2,
+        split=PipelineSplit(layout="Et*2|t*2|t*6|t*6L"),
+    ),
+    "pipeline.mtp-with-loss": _example(
+        "Et*4|t*4m|L on pp=3",
+        model(num_layers=8, mtp_num_layers=1),
+        pp=3,
+        split=PipelineSplit(layout="Et*4|t*4m|L"),
+    ),
     "pipeline.bubble": _example(
         "llama-3.1-70b with pp=8 and vpp=null", load_model("llama-3.1-70b"), pp=8, vpp=None, num_microbatches=16
     ),
