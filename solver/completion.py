@@ -35,14 +35,15 @@ def completed(problem: Problem, x: Layout, batch: int | None) -> Layout | str:
     )
 
 
-def placed(problem: Problem, x: Layout) -> PipelineSplit | None:
-    """Where ``solve`` would put the layers on these stages, and where they would lie if none fits.
+def placed(problem: Problem, x: Layout, objective: str | None = None) -> PipelineSplit | None:
+    """Where ``solve`` would put the layers on these stages for ``objective`` (the problem's unless given), or would if
+    they fitted.
 
     ``None`` if there are not layers enough, or no form says it.
     """
     if x.pp * x.chunks_per_rank > problem.model.num_layers:
         return None
-    found = best_partition(problem, x) or best_partition(problem, x, fitting=False)
+    found = best_partition(problem, x, objective) or best_partition(problem, x, objective, fitting=False)
     return found.split if found is not None else None
 
 

@@ -107,7 +107,7 @@ def _legal(asked: Asked, rules: list[Rule], x: Layout) -> Layout | None:
     anywhere = replace(whole, split=some) if some is not None else whole
     if not all(rule.holds(asked, anywhere) for rule in rules if rule.id != CAPACITY):
         return None
-    split = placed(asked, whole)
+    split = placed(asked, whole, "step-time")
     tried = replace(whole, split=split) if split is not None else whole
     return tried if all(rule.holds(asked, tried) for rule in rules) else None
 

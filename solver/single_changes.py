@@ -140,7 +140,7 @@ def _candidates(verdict: Verdict) -> Iterator[tuple[Problem, Change, Layout]]:
             yield asked, Change(name, getattr(judged, name), getattr(whole, name)), whole
     if len(wrong) == 1 and not isinstance(followed, str):
         yield asked, Change(wrong[0], getattr(judged, wrong[0]), getattr(followed, wrong[0])), followed
-    split = placed(asked, judged)
+    split = placed(asked, judged, "step-time")
     for other in dict.fromkeys((split, PipelineSplit())):
         if other is not None and other != judged.split:
             yield asked, Change("split", judged.split, other), replace(judged, split=other)
