@@ -14,7 +14,7 @@ from constraints.problem import Problem
 from solver.model import Model
 from solver.verdict import CAPACITY
 
-__all__ = ["DISTINCT", "differs", "forbid", "placed", "placed_solution"]
+__all__ = ["DISTINCT", "differs", "forbid", "placed", "placed_solution", "with_other_chunks"]
 
 DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
 """Two layouts in which none of these differs, nor what is recomputed, are one to a person who asks for several."""
@@ -52,15 +52,24 @@ def forbid(model: Model, layout: Layout, objective: str | None = None) -> None:
     """Note that no partition of the layers fits the degrees of ``layout``, nor those with other virtual stages that do not
     fit either: where one is too full, its like mostly are, and each would be another search."""
     asked = model.problem if layout.gpus == model.problem.gpus else replace(model.problem, gpus=layout.gpus)
-    full = {layout.vpp or 1}
-    if layout.vpp is not None:
-        others = (
-            shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp not in (None, layout.vpp)
-        )
-        full |= {vpp for vpp in others if vpp and placed(asked, replace(layout, vpp=vpp), objective) is None}
+    full = {layout.vpp or 1} | {x.vpp for x in _likes(model, layout) if x.vpp and placed(asked, x, objective) is None}
     unless = [model.literals[CAPACITY].negated()] if model.explain else []
     model.cp.add_bool_or([*unless, *differs(model, layout, vpps=full)])
     model.refine(layout.pp)
+
+
+def with_other_chunks(model: Model, layout: Layout, objective: str) -> list[Layout]:
+    """Interleaved layouts like ``layout`` but for their virtual stages, their layers placed; those that fit."""
+    found = (placed(model.problem, x, objective) for x in _likes(model, layout))
+    return [x for x in found if x is not None]
+
+
+def _likes(model: Model, layout: Layout) -> list[Layout]:
+    """``layout`` with each other number of virtual stages; none without interleaving, whose micro-batches may differ."""
+    if layout.vpp is None:
+        return []
+    others = (shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp not in (None, layout.vpp))
+    return [replace(layout, vpp=vpp) for vpp in others]
 
 
 def differs(

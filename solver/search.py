@@ -15,7 +15,7 @@ from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
-from solver.placing import DISTINCT, differs, forbid, placed
+from solver.placing import DISTINCT, differs, forbid, placed, with_other_chunks
 from solver.work import spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
@@ -104,7 +104,8 @@ def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: f
     """The layout that is best by ``objective``, whose expression is ``cost``, with its layers placed.
 
     The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that
-    it prefers may cost more, or none may fit: that is noted, and it chooses again, until what it promises is kept.
+    it prefers may cost more, or none may fit: that is noted, of them and of their like with other virtual stages, and it
+    chooses again, until what it promises is kept.
     """
     problem, measure = model.problem, OBJECTIVES[objective].measure
     best: Layout | None = None
@@ -125,11 +126,13 @@ def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: f
             return "feasible", layout if known is None or cost_of_it < known else best
         if cost_of_it == promised:
             return "optimal", layout
-        if known is None or cost_of_it < known:
-            best = layout
-        other = model.cp.new_bool_var("other degrees")
-        model.cp.add_bool_or(differs(model, layout)).only_enforce_if(other)
-        model.cp.add(cost.expression() >= cost_of_it).only_enforce_if(other.negated())
+        for like in (layout, *with_other_chunks(model, layout, objective)):
+            true = measure(problem, like)
+            if best is None or true < measure(problem, best):
+                best = like
+            other = model.cp.new_bool_var("other degrees")
+            model.cp.add_bool_or(differs(model, like)).only_enforce_if(other)
+            model.cp.add(cost.expression() >= true).only_enforce_if(other.negated())
         model.refine(layout.pp)
 
 

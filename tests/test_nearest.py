@@ -155,7 +155,7 @@ def test_a_split_that_still_fits_stays():
                 num_microbatches=16,
                 split=PipelineSplit(layout="Et*3|tL"),
             ),
-            ["split Et*3|tL -> even"],
+            ["split Et*3|tL -> Et*8|t*8|t*9|t*7L"],
         ),
     ],
 )
