@@ -57,6 +57,8 @@ def _changed(problem: Problem, layout: Layout, decision: str, value: int) -> Lay
     x = replace(layout, **change)
     if x.pp == 1:
         x = replace(x, vpp=None)
+    if decision == "vpp" and x.pp * x.chunks_per_rank > problem.model.num_layers:
+        return "there are not layers enough"
     while x.vpp is not None and x.pp * x.vpp > problem.model.num_layers:
         x = replace(x, vpp=x.vpp // 2 if x.vpp > 3 else None)  # more ranks have room for fewer chunks each
     x = replace(x, sequence_parallel=x.tp > 1 and (layout.sequence_parallel or layout.tp == 1))
