@@ -145,6 +145,10 @@ class Settings:
         """The switches that differ from Megatron Bridge's defaults, by name."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
 
+    def microbatch_group(self, pp: Any) -> Any:
+        """Micro-batches that a rank sends through one virtual stage before it turns to the next: ``pp`` unless set."""
+        return self.microbatch_group_size_per_vp_stage or pp
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -196,4 +200,5 @@ class Layout:
     @property
     def microbatch_group(self) -> int:
         """Micro-batches that a rank sends through one virtual stage before it turns to the next (default ``pp``)."""
-        return self.settings.microbatch_group_size_per_vp_stage or self.pp
+        group: int = self.settings.microbatch_group(self.pp)
+        return group

@@ -96,7 +96,7 @@ def _layout(words: WordValues, problem: Problem, warnings: list[str]) -> Layout:
     dp = words.get("dp", max(1, gpus // (tp * pp * cp)))
     settings = _settings(words, problem)
     micro = words.get("mbs", 1)
-    group = (settings.microbatch_group_size_per_vp_stage or pp) if vpp and pp > 1 else 1
+    group = settings.microbatch_group(pp) if vpp and pp > 1 else 1
     count, batch = _batch(words, problem, dp, micro, group)
     parallel = bool(words.get("sp", False))
     dropped = parallel and tp == 1 and bridge_mends

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from constraints.layout import Layout
-from constraints.memory.budget import memory_report
+from constraints.memory.budget import CAPACITY, memory_report
 from constraints.problem import GIB, Origin, Problem
 from constraints.refutation.space import divisors, values_of_decisions
 from constraints.rule import Rule, Stratum
@@ -22,7 +22,7 @@ __all__ = ["Step", "steps_of"]
 
 MOST_LISTED = 6
 MESHES = {"mesh.world-dense": ("tp", "pp", "cp", "dp"), "mesh.world-expert": ("etp", "ep", "edp", "pp")}
-CAPACITY, BATCH = "memory.capacity", "batch.gbs"
+BATCH = "batch.gbs"
 CHOSEN = Origin("derived", "the nearest that the other rules leave")
 SHORT = {"micro_batch_size": "mbs", "num_microbatches": "m", "sequence_parallel": "sp", "global_batch_size": "gbs"}
 

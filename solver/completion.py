@@ -10,7 +10,7 @@ from constraints.partition.search import best_partition
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
 
-__all__ = ["completed", "placed", "some_split"]
+__all__ = ["best_split", "completed", "placed", "some_split"]
 
 
 def completed(problem: Problem, x: Layout, batch: int | None) -> Layout | str:
@@ -35,16 +35,29 @@ def completed(problem: Problem, x: Layout, batch: int | None) -> Layout | str:
     )
 
 
-def placed(problem: Problem, x: Layout, objective: str | None = None) -> PipelineSplit | None:
-    """Where ``solve`` would put the layers on these stages for ``objective`` (the problem's unless given), or would if
-    they fitted.
+def placed(
+    problem: Problem,
+    x: Layout,
+    objective: str | None = None,
+    *,
+    fitting: bool = True,
+    most_held: int | None = None,
+) -> Layout | None:
+    """``x`` with its layers placed as ``objective`` (the problem's unless given) likes best; ``None`` if they do not fit.
 
-    ``None`` if there are not layers enough, or no form says it.
+    Without ``fitting`` memory is not asked about; ``most_held`` bounds it beside (100 times bytes, estimated high).
     """
+    found = best_partition(problem, x, objective, fitting=fitting, most_held=most_held)
+    return None if found is None else replace(x, split=found.split)
+
+
+def best_split(problem: Problem, x: Layout, objective: str | None = None) -> PipelineSplit | None:
+    """Where ``solve`` would put the layers on these stages, or would if they fitted; ``None`` if there are not layers
+    enough, or no form says it."""
     if x.pp * x.chunks_per_rank > problem.model.num_layers:
         return None
-    found = best_partition(problem, x, objective) or best_partition(problem, x, objective, fitting=False)
-    return found.split if found is not None else None
+    found = placed(problem, x, objective) or placed(problem, x, objective, fitting=False)
+    return None if found is None else found.split
 
 
 def some_split(problem: Problem, x: Layout) -> PipelineSplit | None:

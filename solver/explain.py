@@ -15,14 +15,15 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
+from constraints.memory.budget import CAPACITY
 from constraints.pins import Limit
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
+from solver.completion import placed
 from solver.model import Model
-from solver.placing import placed, placed_solution
+from solver.placing import placed_solution
 from solver.search import Disagreement, new_solver, run
-from solver.verdict import CAPACITY
 from solver.work import work_left
 
 __all__ = ["Exhausted", "Minimal", "Oracle", "may_do_without_interleaving"]

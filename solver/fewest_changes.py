@@ -10,6 +10,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
+from constraints.memory.budget import CAPACITY
 from constraints.rule import Rule
 from solver.arithmetic import BoundsError
 from solver.model import Model
@@ -17,7 +18,6 @@ from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import placed_solution
 from solver.search import ModelError, best_placed, new_solver, run
 from solver.single_changes import DEGREES, Asked
-from solver.verdict import CAPACITY
 
 __all__ = ["fewest_changes"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
 from constraints.refutation.fewer import TOGETHER
 from constraints.refutation.partial import Space
@@ -59,7 +60,7 @@ def tree_of(problem: Problem, gpus: int, most_bounds: int | None = QUICK) -> Any
 
 def _usual(problem: Problem, rules: tuple[Rule, ...]) -> tuple[int, ...]:
     """What most often leaves nothing: one of the meshes, the memory, and the user's own words."""
-    usual = ("mesh.world-expert" if problem.model.is_moe else "mesh.world-dense", "memory.capacity")
+    usual = ("mesh.world-expert" if problem.model.is_moe else "mesh.world-dense", CAPACITY)
     return tuple(number for number, rule in enumerate(rules) if rule.id in usual or rule.stratum is Stratum.PIN)
 
 

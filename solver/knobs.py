@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
@@ -15,7 +16,6 @@ WEIGHTS = {"pin": 1, "advice": 2, "batch": 3, "gpus": 4, "memory": 4}
 
 MESHES = ("mesh.world-dense", "mesh.world-expert")
 BATCH = ("batch.gbs", "batch.requested")
-CAPACITY = "memory.capacity"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from constraints.pins import Pin
 from constraints.problem import Problem
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
+from constraints.stages import LayerOnEveryRank
 from solver.arithmetic import Choice, CpSat, Linear
 from solver.placement import Held, Placement
 from solver.shapes import Shape, shape_of
@@ -69,7 +70,6 @@ class Model:
             pinned = {pin.value or 1 for pin in problem.pins if isinstance(pin, Pin) and pin.decision == "vpp"}
             self._domains["vpp"] = sorted({1, *pinned})
         self.shapes: list[tuple[Shape, Any]] = []
-
         self.x = self._decide()
         self._choose_batch()
         self._choose_shape()
@@ -137,14 +137,11 @@ class Model:
     @property
     def every_rank_works(self) -> bool:
         """True if no rank may be without a layer."""
-        return not self.explain and "pipeline.layer-on-every-rank" not in self.problem.relaxed
+        return not self.explain and LayerOnEveryRank.id not in self.problem.relaxed
 
-    def group_of(self, pp: int) -> int:
-        return self.problem.settings.microbatch_group_size_per_vp_stage or pp
-
-    @property
-    def group(self) -> Any:
-        return self.problem.settings.microbatch_group_size_per_vp_stage or self.x.pp
+    def group_of(self, pp: Any) -> Any:
+        """Micro-batches that go through one virtual stage at a time on ``pp`` ranks."""
+        return self.problem.settings.microbatch_group(pp)
 
     def any_of(self, literals: list[Any], name: str) -> Condition:
         """The condition that one of ``literals`` is true."""
@@ -282,14 +279,13 @@ class Model:
             for quantity in formulas(stage):
                 self.at_most(quantity, bound, when=when)
 
-    def refine(self, pp: int) -> bool:
-        """Look closer at pipelines of ``pp`` ranks, whose placements were worse than promised; false if that was done."""
+    def refine(self, pp: int) -> None:
+        """Look closer at pipelines of ``pp`` ranks, whose placements were worse than promised."""
         new = [(rank, rank.conditions) for rank in self.placement.refine(pp)]
         for formulas, bound, literal in self._held:
             self._literal = literal
             self._bound(new, formulas, bound)
             self._literal = None
-        return bool(new)
 
     def on_slowest(self, formula: Callable[[Any], Any]) -> list[tuple[Any, Condition]]:
         """(``formula(stage)``, condition) for every stage that may be the slowest."""
@@ -322,19 +318,16 @@ def _microbatch_counts(
     domains: dict[str, list[int]],
     pps: Iterable[int],
     *,
-    interleaved: bool = False,
     lawless: bool = False,
 ) -> set[int]:
-    """The micro-batch counts that can occur on pipelines of ``pps`` ranks (if ``interleaved``, only on such ones).
+    """The micro-batch counts that can occur on pipelines of ``pps`` ranks.
 
     ``lawless``: on meshes too that have more GPUs than there are.
     """
     if problem.global_batch_size is not None:
         return set(domains["num_microbatches"])
     given = problem.settings.microbatch_group_size_per_vp_stage
-    multiples = {given} if given else set(pps)
-    if not interleaved:
-        multiples.add(1)
+    multiples = {1, *([given] if given else pps)}
     most = domains["dp"][-1] if lawless else max(problem.gpus // pp for pp in pps)
     units = {dp * mbs for dp in domains["dp"] if dp <= most for mbs in domains["micro_batch_size"]}
     return {

@@ -14,14 +14,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from constraints.layout import Layout, Settings
+from constraints.memory.budget import CAPACITY
 from constraints.rule import Rule
 from constraints.timing.step import step_time
 from solver.answer import Answer, answer_of
 from solver.changes import Change
-from solver.completion import completed, placed, some_split
+from solver.completion import best_split, completed, some_split
 from solver.single_changes import DEFAULTS, DEGREES, FOLLOWING, Asked, binding_rules, degree_changes, fitting_rules
 from solver.tie_breaks import tie_break_key
-from solver.verdict import CAPACITY, Verdict
+from solver.verdict import Verdict
 
 __all__ = ["Nearest", "nearest_legal"]
 
@@ -107,7 +108,7 @@ def _legal(asked: Asked, rules: list[Rule], x: Layout) -> Layout | None:
     anywhere = replace(whole, split=some) if some is not None else whole
     if not all(rule.holds(asked, anywhere) for rule in rules if rule.id != CAPACITY):
         return None
-    split = placed(asked, whole, "step-time")
+    split = best_split(asked, whole, "step-time")
     tried = replace(whole, split=split) if split is not None else whole
     return tried if all(rule.holds(asked, tried) for rule in rules) else None
 

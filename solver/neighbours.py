@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from constraints.layout import Layout
+from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.timing.step import StepTime, step_time
-from solver.completion import completed, placed, some_split
-from solver.verdict import CAPACITY
+from solver.completion import best_split, completed, some_split
 
 __all__ = ["Neighbour", "neighbours"]
 
@@ -57,9 +57,7 @@ def _changed(problem: Problem, layout: Layout, decision: str, value: int) -> Lay
     x = replace(layout, **change)
     if x.pp == 1:
         x = replace(x, vpp=None)
-    if decision == "vpp" and x.pp * x.chunks_per_rank > problem.model.num_layers:
-        return "there are not layers enough"
-    while x.vpp is not None and x.pp * x.vpp > problem.model.num_layers:
+    while decision != "vpp" and x.vpp is not None and x.pp * x.vpp > problem.model.num_layers:
         x = replace(x, vpp=x.vpp // 2 if x.vpp > 3 else None)  # more ranks have room for fewer chunks each
     x = replace(x, sequence_parallel=x.tp > 1 and (layout.sequence_parallel or layout.tp == 1))
     whole = completed(problem, x, problem.global_batch_size)
@@ -76,7 +74,7 @@ def _judged(
         return Neighbour(decision, value, instead, None, changed)
     for rule in enforced_rules(problem):
         if rule.id == CAPACITY:
-            changed = replace(changed, split=placed(problem, changed) or changed.split)
+            changed = replace(changed, split=best_split(problem, changed) or changed.split)
         if not rule.holds(problem, changed):
             return Neighbour(decision, value, instead, None, rule.reason(problem, changed))
     then = step_time(problem, changed)

@@ -10,9 +10,9 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
-from constraints.partition.search import best_partition
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
+from solver.completion import placed
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs
@@ -114,7 +114,7 @@ class _Front:
                 return "infeasible", None
             if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
                 return "unknown", None
-            layout = self._placed(self.model.layout(solver.value), objective)
+            layout = placed(self.problem, self.model.layout(solver.value), objective, most_held=self.most_held)
             if layout is None:
                 model.add_bool_or(differs(self.model, self.model.layout(solver.value), cp=model))
                 continue
@@ -131,7 +131,3 @@ class _Front:
 
     def _measure(self, measure: str, layout: Layout) -> int:
         return OBJECTIVES[measure].measure(self.problem, layout)
-
-    def _placed(self, layout: Layout, objective: str) -> Layout | None:
-        found = best_partition(self.problem, layout, objective, most_held=self.most_held)
-        return None if found is None else replace(layout, split=found.split)

@@ -106,9 +106,9 @@ class Placement:
         return count
 
     def _groups_done(self, groups: int, name: str) -> Any:
-        """The condition that a step has so many groups of micro-batches, and virtual stages."""
+        """The condition that a step has so many groups of micro-batches."""
         condition = self.model.cp.new_bool_var(name)
-        left = (self.x.num_microbatches - self.model.group * groups).expression()
+        left = (self.x.num_microbatches - self.model.group_of(self.x.pp) * groups).expression()
         self.model.cp.add(left >= 0).only_enforce_if(condition)
         self.model.cp.add(left <= -1).only_enforce_if(condition.negated())
         return condition
@@ -257,7 +257,8 @@ class Placement:
         """Micro-batches alive in the first chunk of the first rank: the mean of an endless run, rounded down and up."""
 
         def life(shape: Shape) -> int:
-            return 2 * (shape.pp - 1) + 2 * (shape.chunks - 1) * self.model.group_of(shape.pp) + 1
+            group: int = self.model.group_of(shape.pp)
+            return 2 * (shape.pp - 1) + 2 * (shape.chunks - 1) * group + 1
 
         low = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else min(life(s) // s.chunks, 2 * s.pp))
         high = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else -(-life(s) // s.chunks))

@@ -9,23 +9,16 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
-from constraints.partition.search import best_partition
+from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
+from solver.completion import placed
 from solver.model import Model
-from solver.verdict import CAPACITY
 
-__all__ = ["DISTINCT", "differs", "forbid", "placed", "placed_solution", "with_other_chunks"]
+__all__ = ["DISTINCT", "differs", "forbid", "placed_solution", "with_other_chunks"]
 
 DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
 """Two layouts in which none of these differs, nor what is recomputed, are one to a person who asks for several."""
 DEGREES = (*DISTINCT, "sequence_parallel")
-
-
-def placed(problem: Problem, layout: Layout, objective: str | None = None, *, fitting: bool = True) -> Layout | None:
-    """``layout`` with its layers placed as ``objective`` (the problem's unless given) likes best; ``None`` if they do not
-    fit."""
-    found = best_partition(problem, layout, objective, fitting=fitting)
-    return None if found is None else replace(layout, split=found.split)
 
 
 def placed_solution(
@@ -38,7 +31,7 @@ def placed_solution(
     """
     while (value := solve()) is not None:
         layout = model.layout(value)
-        asked = model.problem if layout.gpus == model.problem.gpus else replace(model.problem, gpus=layout.gpus)
+        asked = _on(model, layout)
         found = placed(asked, layout, fitting=fitting)
         if found is not None:
             return found
@@ -51,7 +44,7 @@ def placed_solution(
 def forbid(model: Model, layout: Layout, objective: str | None = None) -> None:
     """Note that no partition of the layers fits the degrees of ``layout``, nor those with other virtual stages that do not
     fit either: where one is too full, its like mostly are, and each would be another search."""
-    asked = model.problem if layout.gpus == model.problem.gpus else replace(model.problem, gpus=layout.gpus)
+    asked = _on(model, layout)
     full = {layout.vpp or 1} | {x.vpp for x in _likes(model, layout) if x.vpp and placed(asked, x, objective) is None}
     unless = [model.literals[CAPACITY].negated()] if model.explain else []
     model.cp.add_bool_or([*unless, *differs(model, layout, vpps=full)])
@@ -62,6 +55,11 @@ def with_other_chunks(model: Model, layout: Layout, objective: str) -> list[Layo
     """Interleaved layouts like ``layout`` but for their virtual stages, their layers placed; those that fit."""
     found = (placed(model.problem, x, objective) for x in _likes(model, layout))
     return [x for x in found if x is not None]
+
+
+def _on(model: Model, layout: Layout) -> Problem:
+    """The problem on as many GPUs as ``layout`` uses: a model may have the count as a decision."""
+    return model.problem if layout.gpus == model.problem.gpus else replace(model.problem, gpus=layout.gpus)
 
 
 def _likes(model: Model, layout: Layout) -> list[Layout]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from constraints.layout import Layout
-from constraints.memory.budget import memory_report
+from constraints.memory.budget import CAPACITY, memory_report
 from constraints.problem import GIB, Origin, Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
@@ -177,7 +177,7 @@ def _nearest_layout(problem: Problem, found: Conflicts, ways: WaysOut) -> Layout
         if (way.changed.problem.gpus, way.changed.problem.gpu) == (problem.gpus, problem.gpu):
             return way.layout
     guilty = {rule.id for conflict in found.conflicts for rule in conflict.rules}
-    if "memory.capacity" in guilty:
+    if CAPACITY in guilty:
         free = replace(problem, pins=tuple(pin for pin in problem.pins if pin.id not in guilty))
         if (layout := least_memory(free)) is not None:
             return layout

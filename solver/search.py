@@ -13,9 +13,10 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
+from solver.completion import placed
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
-from solver.placing import DISTINCT, differs, forbid, placed, with_other_chunks
+from solver.placing import DISTINCT, differs, forbid, with_other_chunks
 from solver.work import spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]

@@ -53,5 +53,4 @@ def shape_of(problem: Problem, pp: int, vpp: int | None, *, illegal_too: bool = 
 def _stages(problem: Problem, assignment: Assignment, vpp: int | None) -> tuple[Stage, ...]:
     if vpp is None:
         return stages_of(problem.model, assignment, None, 1, 1)
-    group = problem.settings.microbatch_group_size_per_vp_stage or assignment.pp
-    return begun_stages(problem.model, assignment, vpp, group)
+    return begun_stages(problem.model, assignment, vpp, problem.settings.microbatch_group(assignment.pp))

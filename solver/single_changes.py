@@ -12,7 +12,7 @@ from typing import Any
 
 from constraints.generations import before
 from constraints.layout import NO_RECOMPUTE, Layout, PipelineSplit, Recompute, Settings
-from constraints.memory.budget import memory_report
+from constraints.memory.budget import CAPACITY, memory_report
 from constraints.pins import Pin
 from constraints.problem import GIB, Origin, Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
@@ -20,8 +20,8 @@ from constraints.registry import rules_of
 from constraints.rule import Rule
 from constraints.timing.step import step_time
 from solver.changes import Change
-from solver.completion import completed, placed
-from solver.verdict import BINDING, CAPACITY, Verdict
+from solver.completion import best_split, completed
+from solver.verdict import BINDING, Verdict
 
 __all__ = [
     "DEGREES",
@@ -140,7 +140,7 @@ def _candidates(verdict: Verdict) -> Iterator[tuple[Problem, Change, Layout]]:
             yield asked, Change(name, getattr(judged, name), getattr(whole, name)), whole
     if len(wrong) == 1 and not isinstance(followed, str):
         yield asked, Change(wrong[0], getattr(judged, wrong[0]), getattr(followed, wrong[0])), followed
-    split = placed(asked, judged, "step-time")
+    split = best_split(asked, judged, "step-time")
     for other in dict.fromkeys((split, PipelineSplit())):
         if other is not None and other != judged.split:
             yield asked, Change("split", judged.split, other), replace(judged, split=other)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constraints.layout import Layout
+from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
 from constraints.registry import rules_of
 from constraints.rule import Fact, Rule, Stratum
@@ -18,7 +19,6 @@ __all__ = ["Verdict", "Violation", "check"]
 BINDING = (Stratum.LAW, Stratum.FRAMEWORK)
 """Strata whose rules make a layout illegal."""
 
-CAPACITY = "memory.capacity"
 """The rule that ``check`` reports as ``memory`` and not among the warnings."""
 
 EXPERT_MESH = "mesh.world-expert"

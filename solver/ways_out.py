@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from constraints.layout import Layout
+from constraints.memory.budget import CAPACITY
 from constraints.pins import Pin
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
@@ -87,7 +88,7 @@ class _Finder:
         self.rules = {rule.id: rule for conflict in found.conflicts for rule in conflict.rules}
         self.pins = {rule.id: rule for rule in problem.pins}
         self.read = {name for rule in self.rules.values() for name in (*rule.reads, *rule.scope)}
-        self.least = least_memory(problem) if "memory.capacity" in self.rules else None
+        self.least = least_memory(problem) if CAPACITY in self.rules else None
         self.useless: list[str] = []
 
     def all(self) -> WaysOut:

@@ -14,6 +14,7 @@ from constraints.problem import GIB, Problem
 from constraints.rule import Builder, Degrees, Noticed, Rule, Stratum, mcore
 
 __all__ = [
+    "CAPACITY",
     "RULES",
     "MemoryReport",
     "StageMemory",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 INTEGERS = Integers()
+CAPACITY = "memory.capacity"
+"""The id of the memory rule, for those who treat it apart."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class Capacity(Rule):
     With ``--allow-borderline`` the low estimate decides instead.
     """
 
-    id = "memory.capacity"
+    id = CAPACITY
     stratum = Stratum.RESOURCE
     noticed = Noticed.STEP
     source = mcore("pipeline_parallel/schedules.py", "get_forward_backward_func")

@@ -15,9 +15,10 @@ from constraints.partition.measures import Ranks
 from constraints.partition.options import Left, Option, lefts_of, options_of, start_of, takes_any_order
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
 from constraints.problem import Problem
+from constraints.stages import LayerOnEveryRank
 from models_catalog.schema import ModelSpec
 
-__all__ = ["Partition", "best_partition"]
+__all__ = ["Partition", "best_partition", "may_idle"]
 
 MEASURES_OF = {
     "step-time": ("step-time",),
@@ -31,18 +32,19 @@ MEASURES_OF = {
 NOTHING = Left(0, 0)
 SPARE = 2
 """Layers beyond the mean that a rank is first tried with."""
-IDLE_ALLOWED = "pipeline.layer-on-every-rank"
 
 
 @dataclass(frozen=True)
 class Partition:
-    """Layers of each chunk, the form that says so, and the largest measures of a rank. ``exact`` is false where only
-    regular splits were compared."""
+    """Layers of each chunk, and the form that says so."""
 
     assignment: Assignment
     split: PipelineSplit
-    measures: tuple[int, ...]
-    exact: bool = True
+
+
+def may_idle(problem: Problem, pp: int) -> bool:
+    """True if a pipeline rank may be without a layer: where that is relaxed, or ranks are more than layers."""
+    return LayerOnEveryRank.id in problem.relaxed or pp > problem.model.num_layers
 
 
 def best_partition(
@@ -61,13 +63,13 @@ def best_partition(
     ranks = Ranks(problem, layout, fitting=fitting, most_held=most_held)
     names = MEASURES_OF[objective or problem.objective]
     model, pp, vpp = problem.model, layout.pp, layout.chunks_per_rank
-    least = 0 if IDLE_ALLOWED in problem.relaxed or pp > model.num_layers else 1
+    least = 0 if may_idle(problem, pp) else 1
     if model.is_hybrid or segment_sizes(model) is not None or pp == 1 or not takes_any_order(model, vpp):
         return _regular(ranks, names, least)
     return _Search(ranks, names, least).best()
 
 
-def regular_splits(model: ModelSpec, pp: int, vpp: int) -> Iterator[PipelineSplit]:
+def _regular_splits(model: ModelSpec, pp: int, vpp: int) -> Iterator[PipelineSplit]:
     """The splits that Megatron has a short form for, simplest first."""
     yield PipelineSplit()
     if not model.is_hybrid:
@@ -83,13 +85,20 @@ def regular_splits(model: ModelSpec, pp: int, vpp: int) -> Iterator[PipelineSpli
             yield from (PipelineSplit(first=first, last=ends - first) for first in range(1, ends))
 
 
-def _assignments(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[Assignment, PipelineSplit]]:
+def _assignments(model: ModelSpec, pp: int, vpp: int, least: int) -> Iterator[tuple[Assignment, PipelineSplit]]:
+    """Those splits as they come out, where every rank holds ``least`` layers or more."""
+    for assignment, split in _coming_out(model, pp, vpp):
+        if all(assignment.layers_of_rank(rank) >= least for rank in range(pp)):
+            yield assignment, split
+
+
+def _coming_out(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[Assignment, PipelineSplit]]:
     if (segments := segment_sizes(model)) is not None:
         if len(segments) == pp and vpp == 1:
             yield from_sizes(model, pp, segments), PipelineSplit()
         return
     seen = set()
-    for split in regular_splits(model, pp, vpp):
+    for split in _regular_splits(model, pp, vpp):
         sizes = sizes_of_split(model.num_layers, pp, vpp, split)
         if sizes is not None and len(sizes) == pp * vpp and min(sizes) >= 0 and sizes not in seen:
             seen.add(sizes)
@@ -99,18 +108,19 @@ def _assignments(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[Assignme
 def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | None:
     """The best of the splits with a short form."""
     model, x = ranks.model, ranks.layout
-    best: tuple[tuple[int, ...], Assignment, PipelineSplit] | None = None
-    for assignment, split in _assignments(model, x.pp, x.chunks_per_rank):
-        parts = [(rank, assignment.of_rank(rank)) for rank in range(x.pp)]
-        if any(sum(chunk.layers for chunk in chunks) < least for _, chunks in parts):
-            continue
+    best: tuple[tuple[int, ...], Partition] | None = None
+    for assignment, split in _assignments(model, x.pp, x.chunks_per_rank, least):
+        parts = list(enumerate(assignment.of_ranks()))
         measures = tuple(max(ranks.measure(name, rank, chunks) for rank, chunks in parts) for name in names)
-        key = (*measures, sum(size**2 for size in assignment.sizes))
+        key = (*measures, _unevenness(assignment))
         if (best is None or key < best[0]) and all(ranks.fits(rank, chunks) for rank, chunks in parts):
-            best = key, assignment, split
-    if best is None:
-        return None
-    return Partition(best[1], best[2], best[0][:-1], exact=True)
+            best = key, Partition(assignment, split)
+    return None if best is None else best[1]
+
+
+def _unevenness(assignment: Assignment) -> int:
+    """Of all splits of the same layers the most even has least."""
+    return sum(size**2 for size in assignment.sizes)
 
 
 class _Search:
@@ -133,7 +143,7 @@ class _Search:
             self.limits[name] = found
         tables = self._tables(lambda before, rank, option: before + option.unevenness)
         assignment = self._simplest(tables[-1][NOTHING]) or self._backwards(tables)
-        return Partition(assignment, simplest_split(self.model, assignment), tuple(self.limits.values()))
+        return Partition(assignment, simplest_split(self.model, assignment))
 
     def _room(self, rank: int) -> int:
         """The most layers with which the rank may fit, whatever is left of the first run: with more it holds more."""
@@ -204,12 +214,9 @@ class _Search:
 
     def _simplest(self, unevenness: int) -> Assignment | None:
         """The split with the shortest form that is as good and as even as any."""
-        for assignment, _ in _assignments(self.model, self.pp, self.vpp):
-            if sum(size**2 for size in assignment.sizes) != unevenness:
-                continue
-            parts = [(rank, assignment.of_rank(rank)) for rank in range(self.pp)]
-            working = all(sum(chunk.layers for chunk in chunks) >= self.least for _, chunks in parts)
-            if working and all(self._admits(rank, chunks) for rank, chunks in parts):
+        for assignment, _ in _assignments(self.model, self.pp, self.vpp, self.least):
+            as_even = _unevenness(assignment) == unevenness
+            if as_even and all(self._admits(rank, chunks) for rank, chunks in enumerate(assignment.of_ranks())):
                 return assignment
         return None
 

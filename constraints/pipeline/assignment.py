@@ -57,6 +57,10 @@ class Assignment:
         """The chunks that pipeline rank ``rank`` builds, first virtual stage first."""
         return self.chunks[rank :: self.pp]
 
+    def of_ranks(self) -> tuple[tuple[Chunk, ...], ...]:
+        """The chunks of every rank."""
+        return tuple(self.of_rank(rank) for rank in range(self.pp))
+
     @property
     def sizes(self) -> tuple[int, ...]:
         return tuple(chunk.layers for chunk in self.chunks)

@@ -12,15 +12,15 @@ from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Recompute
+from constraints.memory.budget import CAPACITY
 from constraints.partition.bounds import Forms, Pipeline
-from constraints.partition.search import IDLE_ALLOWED, best_partition
+from constraints.partition.search import best_partition, may_idle
 from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
 from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
 
 __all__ = ["DEAR", "BoxBuilder", "excludes", "holds_at_the_end", "point_at_the_end"]
 
-CAPACITY = "memory.capacity"
 MOST_ASKED = 400
 """Questions to a rule before bounds are tried instead."""
 MOST_OF_A_DEAR_RULE = 8
@@ -178,12 +178,12 @@ class BoxBuilder:
     def forms(self, vpp: int, formulas: Callable[[Any], Iterable[Any]], *, alive: bool) -> Forms:
         """The least that ``formulas`` come to for ranks of ``vpp`` chunks, as forms in the layers that a rank holds."""
         problem = self.space.problem
-        idle = IDLE_ALLOWED in problem.relaxed or self.box["pp"][-1] > problem.model.num_layers
+        idle = may_idle(problem, self.box["pp"][-1])
         return Forms(problem.model, vpp, lambda rank: [low(q) for q in formulas(rank)], alive=alive, idle=idle)
 
     def pipeline(self, vpp: int) -> Pipeline:
         """The pipeline of a box in which ``pp`` is decided."""
         (pp,) = self.box["pp"]
         problem = self.space.problem
-        group = problem.settings.microbatch_group_size_per_vp_stage or pp
+        group = problem.settings.microbatch_group(pp)
         return Pipeline(problem.model, pp, vpp, group, max(1, low(self.x.num_microbatches)))

@@ -33,10 +33,10 @@ from constraints.refutation.file import (
     sealed,
     written,
 )
+from constraints.refutation.leaves import counted_leaves
 from constraints.refutation.optimum import VerifiedOptimum, verified_optimum
 from constraints.refutation.partial import Space
 from constraints.refutation.reasons import Broken
-from constraints.refutation.tree import InvalidTree, TooLarge, verify_tree
 from constraints.registry import enforced_rules
 from constraints.rule import Rule
 
@@ -99,7 +99,7 @@ def _verified_refutation(problem: Problem, data: Mapping[str, Any]) -> Verified:
     for conflict in conflicts:
         rules = _rules(problem, conflict)
         witnesses += _verify_witnesses(space, rules, conflict["witnesses"])
-        for name, count in _verify_conflict(space, rules, conflict).items():
+        for name, count in counted_leaves(conflict, [Broken(rule) for rule in rules], space).items():
             leaves[name] = leaves.get(name, 0) + count
         named.append(tuple(rule.id for rule in rules))
     if len(set(map(frozenset, named))) != len(named):
@@ -115,19 +115,6 @@ def _rules(problem: Problem, conflict: Any) -> list[Rule]:
     if not conflict["rules"]:
         raise Refuted("a conflict has rules")
     return named_rules(problem, conflict["rules"])
-
-
-def _verify_conflict(space: Space, rules: list[Rule], conflict: Mapping[str, Any]) -> dict[str, int]:
-    try:
-        done = verify_tree(conflict["tree"], [Broken(rule) for rule in rules], space)
-    except InvalidTree as error:
-        raise Refuted(str(error)) from None
-    except TooLarge as error:
-        raise BadFile(f"has {error}") from None
-    counted = {rule.id: done.leaves[number] for number, rule in enumerate(rules)}
-    if conflict["leaves"] != counted:
-        raise Refuted("its leaves are not as many as it says")
-    return counted
 
 
 def _verify_witnesses(space: Space, rules: list[Rule], witnesses: Any) -> int:

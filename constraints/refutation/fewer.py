@@ -12,9 +12,10 @@ from typing import Any
 
 from constraints.problem import Problem
 from constraints.refutation.file import BadFile, Refuted
+from constraints.refutation.leaves import walked
 from constraints.refutation.partial import Space
 from constraints.refutation.reasons import Broken
-from constraints.refutation.tree import REFUTATION, InvalidTree, Limits, TooLarge, verify_tree
+from constraints.refutation.tree import REFUTATION, Limits
 from constraints.registry import enforced_rules
 from constraints.rule import Rule
 
@@ -51,11 +52,6 @@ def verified_fewer(problem: Problem, data: Any, counts: Iterable[int]) -> tuple[
         left = Limits(
             min(REFUTATION.leaves, TOGETHER.leaves - leaves), min(REFUTATION.bounds, TOGETHER.bounds - bounds)
         )
-        try:
-            done = verify_tree(entry[1], reasons, Space(replace(problem, gpus=count)), left)
-        except InvalidTree as error:
-            raise Refuted(f"on {count} GPUs {error}") from None
-        except TooLarge as error:
-            raise BadFile(f"has {error}") from None
+        done = walked(entry[1], reasons, Space(replace(problem, gpus=count)), left, where=f"on {count} GPUs")
         leaves, bounds = leaves + sum(done.leaves.values()), bounds + done.bounds
     return tuple(wanted)

@@ -16,10 +16,11 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.refutation.fewer import named_rules, verified_fewer
 from constraints.refutation.file import BadFile, Refuted, layout_at
+from constraints.refutation.leaves import counted_leaves
 from constraints.refutation.objective import OBJECTIVES, value_of
 from constraints.refutation.partial import Space
 from constraints.refutation.reasons import Broken, NoBetter, Reason
-from constraints.refutation.tree import OPTIMUM, InvalidTree, TooLarge, verify_tree
+from constraints.refutation.tree import OPTIMUM
 from constraints.registry import enforced_rules
 
 __all__ = ["VerifiedOptimum", "verified_optimum"]
@@ -56,23 +57,10 @@ def verified_optimum(problem: Problem, data: Any, fewer: Any) -> VerifiedOptimum
         raise Refuted(f"the best layout breaks {', '.join(broken)}")
     if value_of(used, layout) != value:
         raise Refuted(f"the best layout counts as {value_of(used, layout)}, not {value}")
-    leaves = _verified_tree(used, space, data)
+    reasons: list[Reason] = [*(Broken(rule) for rule in named_rules(used, data["rules"])), NoBetter(value)]
+    leaves = counted_leaves(data, reasons, space, OPTIMUM)
     if gpus < problem.gpus and fewer is None:
         raise Refuted(f"nothing is said of more than {gpus} GPUs")
     return VerifiedOptimum(
         problem, layout, value, leaves, verified_fewer(problem, fewer, range(gpus + 1, problem.gpus + 1))
     )
-
-
-def _verified_tree(used: Problem, space: Space, data: Mapping[str, Any]) -> dict[str, int]:
-    reasons: list[Reason] = [*(Broken(rule) for rule in named_rules(used, data["rules"])), NoBetter(data["value"])]
-    try:
-        done = verify_tree(data["tree"], reasons, space, OPTIMUM)
-    except InvalidTree as error:
-        raise Refuted(str(error)) from None
-    except TooLarge as error:
-        raise BadFile(f"has {error}") from None
-    counted = {reason.id: done.leaves[number] for number, reason in enumerate(reasons)}
-    if data["leaves"] != counted:
-        raise Refuted("its leaves are not as many as it says")
-    return counted

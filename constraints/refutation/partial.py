@@ -188,7 +188,7 @@ class Partial:
 
     @property
     def microbatch_group(self) -> int:
-        group: int = self.settings.microbatch_group_size_per_vp_stage or self.pp
+        group: int = self.settings.microbatch_group(self.pp)
         return group
 
 

@@ -163,6 +163,16 @@ def _one_symbol_each(provider: Any) -> Iterator[None]:
         yield
 
 
+def _first(given: Any, *args: Any, **named: Any) -> Any:
+    """What is given, as it is."""
+    return given
+
+
+def _nothing(*args: Any, **named: Any) -> contextlib.nullcontext[None]:
+    """A context in which nothing is different."""
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def _whole_rotary_tables() -> Iterator[None]:
     """Rotary tables move themselves to the GPU under context parallelism; no rule lives there."""
@@ -171,8 +181,7 @@ def _whole_rotary_tables() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in (rotary_pos_embedding, yarn_rotary_pos_embedding):
             if hasattr(module, "get_pos_emb_on_this_cp_rank"):
-                keep = lambda table, *args, **given: table  # noqa: E731
-                stack.enter_context(patch.object(module, "get_pos_emb_on_this_cp_rank", keep))
+                stack.enter_context(patch.object(module, "get_pos_emb_on_this_cp_rank", _first))
         yield
 
 
@@ -187,8 +196,7 @@ def _without_scales() -> Iterator[None]:
                 module = import_module(f"megatron.core.{name}")
                 for context in ("get_fp8_context", "get_fp4_context"):
                     if hasattr(module, context):
-                        nothing = lambda *args, **given: contextlib.nullcontext()  # noqa: E731
-                        stack.enter_context(patch.object(module, context, nothing))
+                        stack.enter_context(patch.object(module, context, _nothing))
         yield
 
 
@@ -201,7 +209,6 @@ def _without_random_state() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for tracker in (random.CudaRNGStatesTracker, *TECudaRNGStatesTracker.__mro__[:2]):
             if hasattr(tracker, "fork"):
-                nothing = lambda self, *args, **given: contextlib.nullcontext()  # noqa: E731
-                stack.enter_context(patch.object(tracker, "fork", nothing))
+                stack.enter_context(patch.object(tracker, "fork", _nothing))
         stack.enter_context(patch.object(layers, "_grad_accum_fusion_available", True))
         yield
