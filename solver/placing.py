@@ -63,11 +63,13 @@ def _on(model: Model, layout: Layout) -> Problem:
 
 
 def _likes(model: Model, layout: Layout) -> list[Layout]:
-    """``layout`` with each other number of virtual stages; none without interleaving, whose micro-batches may differ."""
+    """``layout`` with each other number of virtual stages that rules leave; none without interleaving, whose micro-batches
+    may differ."""
     if layout.vpp is None:
         return []
+    left = model.arithmetic.values_of(model.x.vpp)
     others = (shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp not in (None, layout.vpp))
-    return [replace(layout, vpp=vpp) for vpp in others]
+    return [replace(layout, vpp=vpp) for vpp in others if vpp in left]
 
 
 def differs(
