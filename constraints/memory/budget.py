@@ -73,7 +73,8 @@ def layout_stages(problem: Problem, layout: Layout) -> tuple[Stage, ...] | None:
     if assignment is None:
         return None
     vpp = layout.vpp if layout.pp > 1 else None
-    return stages_of(problem.model, assignment, vpp, layout.microbatch_group, layout.num_microbatches)
+    group, count, apart = layout.microbatch_group, layout.num_microbatches, layout.recompute.by_chunk
+    return stages_of(problem.model, assignment, vpp, group, count, apart=apart)
 
 
 def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:

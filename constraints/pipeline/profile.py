@@ -64,13 +64,28 @@ class Stage:
         """True if it stores a word embedding: the first rank, and a rank whose MTP layers are away from it."""
         return self.embedding or self.mtp > 0
 
-    def checkpointed(self, model: ModelSpec, first: int) -> LayerCounts:
-        """Layers that block recompute drops whole, times micro-batches: the ``first`` layers of each chunk."""
+    def again(self, model: ModelSpec, first: int) -> LayerCounts:
+        """Layers that block recompute computes again: the ``first`` ones of each chunk; MTP layers are none of them."""
+        return self._at_starts(model, first, (1,) * len(self.chunks))
+
+    def again_live(self, model: ModelSpec, first: int) -> LayerCounts:
+        """The same, interleaved times the micro-batches that their chunk has in flight: what keeps its input only."""
+        return self._at_starts(model, first, self.copies if self.interleaved else (1,) * len(self.chunks))
+
+    def _at_starts(self, model: ModelSpec, first: int, times: tuple[int, ...]) -> LayerCounts:
         counts: Counter[LayerKind] = Counter()
-        for chunk, copies in zip(self.chunks, self.copies, strict=True):
+        for chunk, copies in zip(self.chunks, times, strict=True):
             for kind in model.layer_kinds[chunk.start : min(chunk.stop, chunk.start + first)]:
-                counts[kind] += copies if self.interleaved else 1
-        return tuple(sorted(counts.items()))
+                counts[kind] += copies
+        return _counts(counts)
+
+    def groups_live(self, size: int) -> int:
+        """Inputs that uniform recompute in groups of ``size`` layers keeps, interleaved times micro-batches in flight.
+
+        A group does not go beyond its chunk; an MTP layer is one by itself.
+        """
+        pairs = zip(self.chunks, self.copies, strict=True)
+        return sum((-(-c.layers // size) + c.mtp) * (n if self.interleaved else 1) for c, n in pairs)
 
     @cached_property
     def held(self) -> Counts:
@@ -94,31 +109,40 @@ def stages_of(
     group: int,
     microbatches: int,
     ranks: tuple[int, ...] | None = None,
+    *,
+    apart: bool = False,
 ) -> tuple[Stage, ...]:
     """Every stage of the pipeline (or those of ``ranks``) in order; a rank with several fullest states stands there once for
     each.
 
     ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be
-    capped.
+    capped. ``apart``: states in which as many layers are alive stand there both, as what they keep may depend on which
+    chunks those are in (:attr:`~constraints.layout.Recompute.by_chunk`).
     """
-    wanted = range(assignment.pp) if ranks is None else ranks
-    return tuple(stage for rank in wanted for stage in _rank(model, assignment, vpp, group, microbatches, rank))
-
-
-def _rank(
-    model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int, rank: int
-) -> list[Stage]:
-    """The stage of one rank, once for each of its fullest states."""
-    return rank_stages(model, assignment.pp, vpp, group, microbatches, rank, assignment.of_rank(rank))
+    pp, wanted = assignment.pp, range(assignment.pp) if ranks is None else ranks
+    return tuple(
+        stage
+        for rank in wanted
+        for stage in rank_stages(model, pp, vpp, group, microbatches, rank, assignment.of_rank(rank), apart=apart)
+    )
 
 
 def rank_stages(
-    model: ModelSpec, pp: int, vpp: int | None, group: int, microbatches: int, rank: int, chunks: tuple[Chunk, ...]
+    model: ModelSpec,
+    pp: int,
+    vpp: int | None,
+    group: int,
+    microbatches: int,
+    rank: int,
+    chunks: tuple[Chunk, ...],
+    *,
+    apart: bool = False,
 ) -> list[Stage]:
-    """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of its fullest states."""
+    """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of its fullest states; ``apart`` as in
+    :func:`stages_of`."""
     kinds = [kinds_of(model, chunk) for chunk in chunks]
     states = _states(kinds, pp, vpp, group, microbatches, rank)
-    return _in_states(pp, vpp, rank, chunks, kinds, states)
+    return _in_states(pp, vpp, rank, chunks, kinds, states, apart=apart)
 
 
 def begun_stages(model: ModelSpec, assignment: Assignment, vpp: int, group: int) -> tuple[Stage, ...]:
@@ -142,11 +166,15 @@ def _in_states(
     chunks: tuple[Chunk, ...],
     kinds: list[Counter[LayerKind]],
     states: Iterable[tuple[int, ...]],
+    *,
+    apart: bool = False,
 ) -> list[Stage]:
     last = pp * len(chunks) - 1
     layers = _counts(_times(kinds, (1,) * len(kinds)))
     boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in range(rank, last + 1, pp))
-    lives = {_counts(_times(kinds, copies)): copies for copies in states}
+    alive = [(_counts(_times(kinds, copies)), copies) for copies in states]
+    if not apart:
+        alive = list(dict(alive).items())
     return [
         Stage(
             rank=rank,
@@ -160,7 +188,7 @@ def _in_states(
             boundaries=boundaries,
             interleaved=vpp is not None,
         )
-        for live, copies in lives.items()
+        for live, copies in alive
     ]
 
 
