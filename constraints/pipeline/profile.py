@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import ge, mul
 
+from constraints.layout import NO_RECOMPUTE, Recompute
 from constraints.pipeline.assignment import Assignment, Chunk, kinds_of
 from constraints.pipeline.schedule import chunks_alive, in_flight
 from models_catalog.schema import LayerKind, ModelSpec
@@ -109,21 +111,20 @@ def stages_of(
     group: int,
     microbatches: int,
     ranks: tuple[int, ...] | None = None,
-    *,
-    apart: bool = False,
+    recompute: Recompute = NO_RECOMPUTE,
 ) -> tuple[Stage, ...]:
-    """Every stage of the pipeline (or those of ``ranks``) in order; a rank with several fullest states stands there once for
-    each.
+    """Every stage of the pipeline (or those of ``ranks``) in order; a rank stands there once for each of its states of which
+    one is the fullest.
 
     ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be
-    capped. ``apart``: states in which as many layers are alive stand there both, as what they keep may depend on which
-    chunks those are in (:attr:`~constraints.layout.Recompute.by_chunk`).
+    capped; ``recompute`` only where what is kept depends on which chunks are alive
+    (:attr:`~constraints.layout.Recompute.by_chunk`).
     """
     pp, wanted = assignment.pp, range(assignment.pp) if ranks is None else ranks
     return tuple(
         stage
         for rank in wanted
-        for stage in rank_stages(model, pp, vpp, group, microbatches, rank, assignment.of_rank(rank), apart=apart)
+        for stage in rank_stages(model, pp, vpp, group, microbatches, rank, assignment.of_rank(rank), recompute)
     )
 
 
@@ -135,14 +136,43 @@ def rank_stages(
     microbatches: int,
     rank: int,
     chunks: tuple[Chunk, ...],
-    *,
-    apart: bool = False,
+    recompute: Recompute = NO_RECOMPUTE,
 ) -> list[Stage]:
-    """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of its fullest states; ``apart`` as in
-    :func:`stages_of`."""
+    """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of the states of which one is its fullest:
+    no other has at least as much of everything alive."""
     kinds = [kinds_of(model, chunk) for chunk in chunks]
-    states = _states(kinds, pp, vpp, group, microbatches, rank)
-    return _in_states(pp, vpp, rank, chunks, kinds, states, apart=apart)
+    weights = _weights(model, kinds, chunks, recompute)
+    alike = all(len(set(weight)) == 1 for weight in weights)
+    states = _states(alike, len(chunks), pp, vpp, group, microbatches, rank)
+    return _in_states(pp, vpp, rank, chunks, kinds, _fullest(states, weights))
+
+
+def _weights(
+    model: ModelSpec, kinds: list[Counter[LayerKind]], chunks: tuple[Chunk, ...], recompute: Recompute
+) -> list[tuple[int, ...]]:
+    """By all that a micro-batch in flight keeps, how much each chunk keeps of it."""
+    every = {*kinds[0]}.union(*kinds)
+    mtp, group, first = tuple(chunk.mtp for chunk in chunks), recompute.group, recompute.first
+    if group > 1:
+        return [tuple(-(-chunk.layers // group) for chunk in chunks), mtp]
+    apart = [kinds]
+    if first:
+        again = [Counter(model.layer_kinds[c.start : min(c.stop, c.start + first)]) for c in chunks]
+        apart = [again, [counts - some for counts, some in zip(kinds, again, strict=True)]]
+    return [*(tuple(counts[kind] for counts in part) for part in apart for kind in every), mtp]
+
+
+def _fullest(states: Iterable[tuple[int, ...]], weights: list[tuple[int, ...]]) -> Iterable[tuple[int, ...]]:
+    """Those of ``states`` in which most is alive."""
+    states = list(states)
+    if len(states) == 1:
+        return states
+    alive = {tuple(sum(map(mul, weight, copies)) for weight in weights): copies for copies in states}
+    most: list[tuple[int, ...]] = []
+    for held in sorted(alive, reverse=True):  # none is covered by one that comes after it
+        if not any(all(map(ge, other, held)) for other in most):
+            most.append(held)
+    return sorted(alive[held] for held in most)
 
 
 def begun_stages(model: ModelSpec, assignment: Assignment, vpp: int, group: int) -> tuple[Stage, ...]:
@@ -166,39 +196,34 @@ def _in_states(
     chunks: tuple[Chunk, ...],
     kinds: list[Counter[LayerKind]],
     states: Iterable[tuple[int, ...]],
-    *,
-    apart: bool = False,
 ) -> list[Stage]:
     last = pp * len(chunks) - 1
     layers = _counts(_times(kinds, (1,) * len(kinds)))
     boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in range(rank, last + 1, pp))
-    alive = [(_counts(_times(kinds, copies)), copies) for copies in states]
-    if not apart:
-        alive = list(dict(alive).items())
     return [
         Stage(
             rank=rank,
             chunks=chunks,
             copies=copies,
             layers=layers,
-            live=live,
+            live=_counts(_times(kinds, copies)),
             embedding=any(chunk.embedding for chunk in chunks),
             loss=any(chunk.loss for chunk in chunks),
             mtp=sum(chunk.mtp for chunk in chunks),
             boundaries=boundaries,
             interleaved=vpp is not None,
         )
-        for live, copies in alive
+        for copies in states
     ]
 
 
 def _states(
-    kinds: list[Counter[LayerKind]], pp: int, vpp: int | None, group: int, microbatches: int, rank: int
+    alike: bool, chunks: int, pp: int, vpp: int | None, group: int, microbatches: int, rank: int
 ) -> Iterable[tuple[int, ...]]:
     """The fullest states of one rank, as micro-batches per chunk."""
     if vpp is None:
-        return [(pp - rank,) * len(kinds)]  # several chunks only where vpp is set without a pipeline
-    if all(kind == kinds[0] for kind in kinds):  # chunks weigh the same: any split of the total will do
+        return [(pp - rank,) * chunks]  # several chunks only where vpp is set without a pipeline
+    if alike:  # chunks weigh the same: any split of the total will do
         alive = chunks_alive(pp, vpp, group, microbatches, rank)
         return [tuple(alive // vpp + (chunk < alive % vpp) for chunk in range(vpp))]
     return sorted(in_flight(pp, vpp, group, microbatches, rank))
