@@ -19,6 +19,8 @@ from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = ["Forms", "Pipeline"]
 
+Counts = dict[LayerKind, int]
+PerKind = Mapping[LayerKind, list[int]]
 Formulas = Callable[[Any], Iterable[int]]
 """The least that quantities of a rank come to; each grows by the same with every layer and with every activation alive."""
 
@@ -48,6 +50,12 @@ class Pipeline:
             live = max(live, layers * self.group + length * begun - (length + 1) * missing)
         return live
 
+    def chunks_alive(self, rank: int) -> int:
+        """Chunk activations that the rank keeps alive at most."""
+        after = behind(self.pp, rank)
+        most = after + 1 if self.chunks == 1 else 2 * after + (self.chunks - 1) * self.group + 1
+        return min(most, self.microbatches * self.chunks)
+
     def in_first_chunk(self) -> tuple[int, int]:
         """Micro-batches alive in the first chunk of all: at least, and at most on the mean."""
         if self.chunks == 1:
@@ -62,12 +70,15 @@ class Forms:
     """The quantities of ranks as linear forms in layers and activations alive, by what else a rank holds.
 
     ``alive`` says whether they grow with activations; ``idle`` whether a rank may be without a layer. Formulas see ``chunks``
-    chunks a rank.
+    chunks a rank, of each of which block recompute computes ``again`` layers again: at least where they are times, at most
+    where they are bytes.
     """
 
-    def __init__(self, model: ModelSpec, chunks: int, formulas: Formulas, *, alive: bool, idle: bool) -> None:
+    def __init__(
+        self, model: ModelSpec, chunks: int, formulas: Formulas, *, alive: bool, idle: bool, again: int = 0
+    ) -> None:
         self.model, self.chunks, self.formulas = model, chunks, formulas
-        self.alive, self.idle = alive, idle
+        self.alive, self.idle, self.again = alive, idle, again
         self.runs = runs_of(model)
         self.kinds = sorted(set(model.layer_kinds)) if self.runs is None else [self.runs.common]
         self.body = self.runs.body if self.runs is not None else model.num_layers
@@ -102,18 +113,20 @@ class Forms:
         where = _where(pipeline.pp, rank)
         if where not in self._made:
             self._made[where] = self._form(where)
-        base, layer, live = self._made[where]
+        base, layer, live, twice = self._made[where]
         counts, alive = self._counts(pipeline, rank, layers)
+        again = self._twice(pipeline, rank, layers, counts, alive) if self.again else {}
         largest: int = max(
             start
             + sum(layer[kind][i] * n for kind, n in counts.items())
             + (sum(live[kind][i] * n for kind, n in alive.items()) if self.alive else 0)
+            + sum(twice[kind][i] * n for kind, n in again.items())
             for i, start in enumerate(base)
         )
         return largest
 
-    def _form(self, where: str) -> tuple[list[int], Mapping[LayerKind, list[int]], Mapping[LayerKind, list[int]]]:
-        """The quantities with no layer, and what a layer and a live layer of each kind adds to each."""
+    def _form(self, where: str) -> tuple[list[int], PerKind, PerKind, PerKind]:
+        """The quantities with no layer; what a layer of each kind adds to each, a live one, and one computed again."""
         first, last = where in ("first", "alone"), where in ("last", "alone")
         mtp = self.model.mtp_layers if last else 0
         kinds = tuple(self.kinds) if self.runs is not None and not self.idle else ()
@@ -128,9 +141,11 @@ class Forms:
         every = sorted({*self.model.layer_kinds}) if first else self.kinds
         layer = {kind: added(layers=_plus(tail, kind)) for kind in every}
         live = {kind: added(live=_plus(tail, kind)) for kind in every} if self.alive else {}
-        return base, layer, live
+        field = "twice_live" if self.alive else "twice"
+        twice = {kind: added(**{field: ((kind, 1),)}) for kind in every} if self.again else {}
+        return base, layer, live, twice
 
-    def _counts(self, pipeline: Pipeline, rank: int, layers: int) -> tuple[dict[LayerKind, int], dict[LayerKind, int]]:
+    def _counts(self, pipeline: Pipeline, rank: int, layers: int) -> tuple[Counts, Counts]:
         """Layers and live layers of each kind on a rank with ``layers`` layers of the body, at least."""
         runs = self.runs
         if runs is None:
@@ -143,11 +158,34 @@ class Forms:
             counts[runs.early], alive[runs.early] = runs.prefix, runs.prefix * early
         return counts, alive
 
-    def _fewest(self, pipeline: Pipeline, kind: LayerKind, rank: int, layers: int) -> int:
+    def _twice(self, pipeline: Pipeline, rank: int, layers: int, counts: Counts, alive: Counts) -> Counts:
+        """Layers of each kind that are computed again at least; or, of those alive, at most."""
+        first, runs, whole = self.again, self.runs, pipeline.chunks == 1
+        early = min(first, runs.prefix) if runs is not None and rank == 0 else 0
+        if self.alive:
+            chunks = pipeline.chunks_alive(rank)
+            most = {kind: min(first * chunks, n) for kind, n in alive.items()}
+            if runs is not None and whole and runs.early in alive and runs.prefix:
+                most[runs.early] = min(early * chunks, alive[runs.early])
+                most[runs.common] = min((first - early) * chunks, alive[runs.common])
+            return most
+        # The last chunk of all may be shorter than the others, and so without a layer.
+        chunks = pipeline.chunks - (rank == pipeline.pp - 1 and not whole)
+        if runs is None:
+            if not whole:
+                return {}
+            return {kind: self._fewest(pipeline, kind, rank, min(first, layers), start=True) for kind in counts}
+        again = {runs.common: max(0, min(first * chunks, counts[runs.common] + early) - early)}
+        if runs.prefix and runs.early in counts:
+            again[runs.early] = early
+        return again
+
+    def _fewest(self, pipeline: Pipeline, kind: LayerKind, rank: int, layers: int, *, start: bool = False) -> int:
+        """Of ``layers`` layers of the rank, all of them or those that it starts with, those of ``kind`` at least."""
         pp, chunks = pipeline.pp, pipeline.chunks
         if chunks == 1 and rank == 0:
             return starts_with(self.model, kind, layers)
-        if chunks == 1 and rank == pp - 1:
+        if chunks == 1 and rank == pp - 1 and not start:
             return ends_with(self.model, kind, layers)
         length, longer = divmod(layers, chunks)
         windows = ((length, chunks - longer), (length + 1, longer))

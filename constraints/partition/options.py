@@ -52,12 +52,15 @@ def takes_any_order(model: ModelSpec, vpp: int) -> bool:
     return vpp == 1 or runs_of(model) is not None
 
 
-def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int) -> Iterator[Option]:
+def options_of(
+    model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int, *, by_chunk: bool = False
+) -> Iterator[Option]:
     """The ways in which rank ``rank`` takes ``layers`` more, its chunks as long as each other or one longer.
 
     The longer ones come last: later chunks are alive for a shorter time. On the last rank they come first if that fits, as
     the last chunk computes the loss beside. Where the first run does not end in the rank's first chunk, that one may be
-    longer.
+    longer. ``by_chunk``: what is recomputed depends on how long each chunk is, and a last chunk that is shorter still may
+    be worth it.
     """
     if vpp == 1:
         start = model.num_layers - left.layers
@@ -71,6 +74,10 @@ def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layer
         patterns.insert(0, (length + 1,) * longer + (length,) * (vpp - longer))
     if longer and left.early > length:
         patterns.append((length + 1,) + (length,) * (vpp - longer) + (length + 1,) * (longer - 1))
+    if by_chunk and rank == pp - 1:
+        for last in range(length):
+            each, longer = divmod(layers - last, vpp - 1)
+            patterns.append((each,) * (vpp - 1 - longer) + (each + 1,) * longer + (last,))
     for sizes in patterns:
         early = min(left.early, sizes[0])
         chunks = tuple(
@@ -83,8 +90,8 @@ def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layer
 class Options:
     """The options of all ranks of one pipeline, each list made once for all that is alike to it."""
 
-    def __init__(self, model: ModelSpec, pp: int, vpp: int) -> None:
-        self.model, self.pp, self.vpp = model, pp, vpp
+    def __init__(self, model: ModelSpec, pp: int, vpp: int, *, by_chunk: bool = False) -> None:
+        self.model, self.pp, self.vpp, self.by_chunk = model, pp, vpp, by_chunk
         self._by_run = vpp > 1 or runs_of(model) is not None
         self._made: dict[tuple[int, int, int], tuple[Option, ...]] = {}
 
@@ -96,7 +103,8 @@ class Options:
         """The ways in which ``rank`` takes ``layers`` more layers."""
         key = rank, self.start(left), layers
         if key not in self._made:
-            self._made[key] = tuple(options_of(self.model, self.pp, self.vpp, rank, left, layers))
+            options = options_of(self.model, self.pp, self.vpp, rank, left, layers, by_chunk=self.by_chunk)
+            self._made[key] = tuple(options)
         return self._made[key]
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from constraints.arithmetic import Remembering
-from constraints.layout import Layout, Settings
+from constraints.layout import Layout, Recompute, Settings
 from constraints.memory.budget import capacity_bound, capacity_quantities, memory_report
 from constraints.partition.bounds import Forms, Pipeline
 from constraints.partition.search import best_partition
@@ -22,6 +22,8 @@ from solver.objectives import OBJECTIVES
 from tests.partition.brute_force import best_splits
 from tests.strategies import problems
 
+COUNTED = [Recompute("full", method, layers) for method in ("block", "uniform") for layers in (1, 2, 3, 4)]
+"""Options that depend on how long each chunk is."""
 QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
@@ -56,7 +58,7 @@ def pipeline(rng: Random, problem: Problem) -> tuple[Problem, Layout]:
         num_microbatches=count,
         global_batch_size=count * dp,
         gpus=tp * pp * dp,
-        recompute=rng.choice(problem.recompute_options),
+        recompute=rng.choice([*problem.recompute_options, *COUNTED]),
         settings=problem.settings,
     )
     problem = replace(problem, model=model, gpus=layout.gpus, pins=(), global_batch_size=layout.global_batch_size)
@@ -86,6 +88,7 @@ class Seen(Counter[str]):
             assert step_time(problem, placed).step_ns == slowest, (fitting, placed)
             self["interleaved"] += layout.vpp is not None
             self["uneven"] += len(set(found.assignment.sizes)) > 1
+            self[str(layout.recompute.method)] += 1
             if fitting:
                 self["tight"] += all(
                     other.split != placed.split for other in best_splits(problem, layout, fitting=False)
@@ -102,6 +105,7 @@ def may_fit(problem: Problem, placed: Layout) -> None:
         lambda rank: capacity_quantities(a, problem, placed, rank),
         alive=True,
         idle=placed.pp > problem.model.num_layers,
+        again=placed.recompute_layers,
     )
     x = placed
     pipeline = Pipeline(problem.model, x.pp, x.chunks_per_rank, x.microbatch_group, x.num_microbatches)
@@ -122,7 +126,7 @@ def compared(examples: int) -> Seen:
 
 def test_no_split_is_better_than_the_best_partition() -> None:
     seen = compared(60)
-    assert min(seen[name] for name in ("infeasible", "placed", "interleaved", "uneven")) >= 10, seen
+    assert min(seen[name] for name in ("infeasible", "placed", "interleaved", "uneven", "block", "uniform")) >= 10, seen
 
 
 @pytest.mark.heavy
