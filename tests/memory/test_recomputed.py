@@ -45,11 +45,11 @@ def kept(p: Problem, x: Layout, layers: tuple[LayerKind, ...]) -> int:
 def chunk_keeps(p: Problem, x: Layout, layers: tuple[LayerKind, ...]) -> int:
     """Of one micro-batch, layer by layer."""
     inputs, total = stage_input_bytes(INTEGERS, p, x), 0
-    for place, kind in enumerate(layers):
+    for index, kind in enumerate(layers):
         if x.recompute.method == "uniform":
-            total += inputs if place % (x.recompute.num_layers or 1) == 0 else 0
+            total += inputs if index % (x.recompute.num_layers or 1) == 0 else 0
         else:
-            total += inputs if place < (x.recompute.num_layers or 0) else kept(p, x, (kind,))
+            total += inputs if index < (x.recompute.num_layers or 0) else kept(p, x, (kind,))
     return total
 
 
