@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["NO_RECOMPUTE", "WHOLE_LAYERS", "Layout", "PipelineSplit", "Recompute", "Settings"]
+__all__ = ["BLOCK", "NO_RECOMPUTE", "WHOLE_LAYERS", "Layout", "PipelineSplit", "Recompute", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class Recompute:
 NO_RECOMPUTE = Recompute()
 WHOLE_LAYERS = Recompute("full", "uniform", 1)
 """Each layer by itself: what a layer costs that block recompute computes again."""
+BLOCK = Recompute("full", "block", 1)
+"""Stands for block recompute where the count of layers is a decision of its own."""
 
 
 @dataclass(frozen=True)

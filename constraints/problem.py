@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from constraints.layout import Recompute, Settings
+from constraints.layout import BLOCK, WHOLE_LAYERS, Recompute, Settings
+from constraints.partition.kinds import runs_of
 from constraints.timing.calibration import NEWEST_STACK, Calibration
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class Problem:
     def recompute_options(self) -> tuple[Recompute, ...]:
         """What the solver may recompute, least first. Module names are those that Megatron accepts for this model.
 
-        ``core_attn`` is left out: with fused attention it frees next to nothing (only the log-sum-exp).
+        ``core_attn`` is left out: with fused attention it frees next to nothing (only the log-sum-exp). Block recompute
+        comes beside (:meth:`blocks`).
         """
         model = self.model
         light, heavy = [], []
@@ -107,8 +109,26 @@ class Problem:
         for modules in (light, heavy):
             if modules:
                 options.append(Recompute("selective", modules=tuple(modules)))
-        options.append(Recompute("full", "uniform", 1))
+        options.append(WHOLE_LAYERS)
         return tuple(options)
+
+    def blocks(self, chunks: int) -> tuple[Recompute, ...]:
+        """Block recompute as it is considered on a pipeline of so many chunks: with every count that leaves a layer alone,
+        wherever the layers go. Only where all layers are alike but for a first run.
+
+        It takes less time than uniform recompute and needs more memory: where nothing else fits, it mostly does not either.
+        """
+        if runs_of(self.model) is None:
+            return ()
+        return tuple(replace(BLOCK, num_layers=count) for count in range(1, -(-self.model.num_layers // chunks)))
+
+    def recompute_level(self, recompute: Recompute) -> tuple[int, int]:
+        """The place of ``recompute`` among what may be recomputed, least first: block by count, before uniform."""
+        options = self.recompute_options
+        last = len(options) - 1
+        return (
+            (last, recompute.first) if recompute.first else (options.index(recompute) + (recompute == options[-1]), 0)
+        )
 
     @property
     def uses_fp8(self) -> bool:

@@ -83,6 +83,37 @@ class MtpRecompute(RecomputeRule):
         )
 
 
+class BlockLeavesSome(Rule):
+    """Block recompute leaves some layer alone: fewer layers than a chunk holds on the mean.
+
+    With more, chunks are computed again whole, and uniform recompute says so.
+    """
+
+    id = "recompute.block-leaves-some"
+    stratum = Stratum.ADVICE
+    noticed = Noticed.NEVER
+    source = mcore("recompute.py", "checkpointed_forward")
+    scope = ("pp", "vpp", "recompute")
+    reads = ("num_layers",)
+    fix = "fewer recompute_num_layers, or recompute_method=uniform recompute_num_layers=1"
+    example = "recompute_method=block recompute_num_layers=8 of 32 layers on pp=4"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return layout.recompute_layers * layout.pp * layout.chunks_per_rank < problem.model.num_layers
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        a, x = model.arithmetic, model.x
+        if not isinstance(x.recompute_layers, int) or x.recompute_layers:
+            model.at_most(a.mul(x.recompute_layers, a.mul(x.pp, x.vpp)), problem.model.num_layers - 1)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        chunks = layout.pp * layout.chunks_per_rank
+        return (
+            f"recompute_method=block recompute_num_layers={layout.recompute_layers} on {chunks} chunks is no less than the "
+            f"{problem.model.num_layers} layers"
+        )
+
+
 class SelectiveRecompute(RecomputeRule):
     """Selective recompute names known modules and leaves recompute_num_layers unset."""
 
@@ -356,6 +387,7 @@ class GraphSwitches(SettingsRule):
 RULES = (
     FullRecompute(),
     MtpRecompute(),
+    BlockLeavesSome(),
     SelectiveRecompute(),
     ModulesExist(),
     DistributedActivations(),

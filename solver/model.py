@@ -7,13 +7,13 @@ pipeline shape. Rules post themselves through the :class:`Model` (it is the ``Bu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
-from constraints.layout import Layout, Recompute
+from constraints.layout import BLOCK, Layout, Recompute
 from constraints.pins import Pin
 from constraints.problem import Problem
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
@@ -55,17 +55,21 @@ class Model:
     """A CP-SAT model of one problem. With ``explain`` each rule has a literal of its own, and domains are wider.
 
     Without ``interleaving`` (other than pinned) it is smaller, and what it finds is a layout all the same; that it finds
-    none proves nothing.
+    none proves nothing. With ``block`` it is about block recompute alone, whose count of layers is a decision; else about
+    all that is recomputed without counting.
     """
 
-    def __init__(self, problem: Problem, *, explain: bool = False, interleaving: bool = True) -> None:
+    def __init__(
+        self, problem: Problem, *, explain: bool = False, interleaving: bool = True, block: bool = False
+    ) -> None:
         self.problem = problem
-        self.explain = explain
+        self.explain, self.block = explain, block
         self.cp = cp_model.CpModel()
         self.arithmetic = CpSat(self.cp)
         self.literals: dict[str, Any] = {}
         self._literal: Any = None
         self._conditions: dict[tuple[str, str], Any] = {}
+        self._by_shape: dict[tuple[int, ...], Any] = {}
         self._domains = values_of_decisions(problem, wide=explain)
         if not interleaving:
             pinned = {pin.value or 1 for pin in problem.pins if isinstance(pin, Pin) and pin.decision == "vpp"}
@@ -81,12 +85,14 @@ class Model:
 
     def _decide(self) -> Decisions:
         make = self.arithmetic.variable
-        options = self.problem.recompute_options
+        options = (BLOCK,) if self.block else self.problem.recompute_options
         literals = tuple(self.cp.new_bool_var(f"recompute[{option}]") for option in options)
         self.cp.add_exactly_one(literals)
         names = (*DEGREES, "vpp", "micro_batch_size", "sequence_parallel")
         x = Decisions(**{name: make(self._domains[name], name) for name in names}, recompute=Choice(options, literals))
         a = self.arithmetic
+        if self.block:
+            x.recompute_layers = make(range(1, self.problem.model.num_layers), "recompute_num_layers")
         x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
         # tp with sequence parallelism, else 1
         x.sequence_shards = a.mul(x.tp - 1, x.sequence_parallel) + 1
@@ -177,10 +183,11 @@ class Model:
         values = [value(shape) for shape, _ in self._all_shapes]
         if len(set(values)) == 1:
             return values[0]
-        out = self.arithmetic.variable(values, "by shape")
-        literals = [literal for _, literal in self._all_shapes]
-        self.cp.add(cp_model.LinearExpr.weighted_sum(literals, values) == out.expression())
-        return out
+        if tuple(values) not in self._by_shape:
+            out = self._by_shape[tuple(values)] = self.arithmetic.variable(values, "by shape")
+            literals = [literal for _, literal in self._all_shapes]
+            self.cp.add(cp_model.LinearExpr.weighted_sum(literals, values) == out.expression())
+        return self._by_shape[tuple(values)]
 
     # -- what rules say (constraints.rule.Builder)
 
@@ -299,6 +306,8 @@ class Model:
         x = self.x
         shape = next(shape for shape, literal in self.shapes if value(literal))
         recompute = next(o for o, lit in zip(x.recompute.options, x.recompute.literals, strict=True) if value(lit))
+        if self.block:
+            recompute = replace(recompute, num_layers=value(x.recompute_layers.expression()))
         batch = x.global_batch_size
         return Layout(
             **{name: value(getattr(x, name).expression()) for name in DEGREES},

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constraints.arithmetic import Integers, ceil_div
-from constraints.layout import Layout
+from constraints.layout import BLOCK, Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.overhead import high_bytes
 from constraints.memory.stage import allocated_bytes, peaks
@@ -172,10 +172,11 @@ def post_tie_break(model: Model) -> Any:
 def tie_break_place(model: Model, layout: Layout) -> int | None:
     """What :func:`post_tie_break` comes to for ``layout``; ``None`` if a decision of it is not in the model's domains."""
     options = model.x.recompute.options
+    recompute = BLOCK if layout.recompute.first else layout.recompute
     digits: list[tuple[Any, int]] = []
     chosen = [
-        (options, layout.recompute),
-        *((ordered, getattr(layout, name) or 1) for name, ordered in _preferred(model)),
+        (options, recompute),
+        *((ordered, getattr(layout, name) or int(name != "recompute_layers")) for name, ordered in _preferred(model)),
     ]
     for ordered, value in chosen:
         if value not in ordered:
@@ -195,7 +196,9 @@ def _number(digits: list[tuple[Any, int]]) -> Any:
 
 def _preferred(model: Model) -> list[tuple[str, tuple[int, ...]]]:
     """The decisions of the tie-breaks, each with its values, preferred ones first."""
-    values = [(name, sign, model.arithmetic.values_of(getattr(model.x, name))) for name, sign in TIE_BREAKS]
+    counted = () if isinstance(model.x.recompute_layers, int) else (("recompute_layers", 1),)
+    ranked = (*counted, *TIE_BREAKS)
+    values = [(name, sign, model.arithmetic.values_of(getattr(model.x, name))) for name, sign in ranked]
     return [(name, tuple(allowed[::sign])) for name, sign, allowed in values]
 
 

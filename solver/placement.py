@@ -61,6 +61,8 @@ class Placement:
         self._last_rank()
         self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if not shape.stages])
         self._slowest_between()
+        if self.runs is not None and not model.explain:
+            self._crowded()
 
     # -- what formulas are put to
 
@@ -162,8 +164,10 @@ class Placement:
             lives = {kind: self._live(n, lambda pp: 0, f"first {kind}") for kind, n in counts.items()}
             self._add(counts, lives, [((), (self.free,))], boundaries=boundaries, embedding=True)
             return
+        again = self._again(self.first, self.x.vpp)
         body, live = self.first - self.early, self._live(self.first, lambda pp: 0, "first")
         counts, lives = {runs.common: body}, {runs.common: live}
+        twice, kept = {runs.common: again}, {runs.common: self._again_live(live, lambda pp: 0)}
         certain: list[tuple[tuple[LayerKind, ...], tuple[Any, ...]]] = [((), (self.free,))]
         some = self.model.positive(body, "body[first]")
         if runs.prefix:
@@ -171,27 +175,37 @@ class Placement:
             counts = {runs.early: self.early, **counts}
             later = self.a.maximum(0, live - self.a.mul(self.early, most))
             lives = {runs.early: self.a.mul(self.early, fewest), runs.common: later}
+            early = self._again(self.early, 1)
+            kept_early = self.a.mul(early, fewest)
+            twice = {runs.early: early, runs.common: again - early}
+            beside = self.a.mul(self.x.recompute_layers, self._chunks_alive(lambda pp: 0)) - kept_early
+            kept = {runs.early: kept_early, runs.common: self.a.minimum(beside, later)}
             sure = self.model.positive(self.early, "early[first]")
             certain.append(((runs.early, runs.common), (self.free, some, sure)))
         elif self.works:
             certain = [((runs.common,), (self.free,))]
         else:
             certain.append(((runs.common,), (self.free, some)))
-        self._add(counts, lives, certain, boundaries=boundaries, embedding=True)
+        self._add(counts, lives, certain, twice, kept, boundaries=boundaries, embedding=True)
 
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
         lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
         certain = self._certain(self.last, self.free, works=self.works)
+        # The last chunk of all may be shorter than the others, and so without a layer.
+        full = self.model.by_shape(lambda shape: max(1, shape.chunks - 1))
+        twice, kept = self._of_block(counts, lives, full, lambda pp: pp - 1)
         for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
             counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
             lives[kind] = lives.get(kind, 0) + self.spec.mtp_layers
-        self._add(counts, lives, certain, boundaries=self.x.vpp * 2 - 1, loss=True, mtp=self.spec.mtp_layers)
+        ends = {"boundaries": self.x.vpp * 2 - 1, "loss": True, "mtp": self.spec.mtp_layers}
+        self._add(counts, lives, certain, twice, kept, **ends)
 
     def _rank_between(self, part: Part, count: Any, within: Any) -> None:
         counts = {kind: self._anywhere(kind, count) for kind in self.kinds}
         lives = {kind: self._live(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
-        self._add(counts, lives, self._certain(count, within), boundaries=self.x.vpp * 2)
+        twice, kept = self._of_block(counts, lives, self.x.vpp, part.latest)
+        self._add(counts, lives, self._certain(count, within), twice, kept, boundaries=self.x.vpp * 2)
 
     def _slowest_between(self) -> None:
         counts = (
@@ -200,7 +214,21 @@ class Placement:
             else [self._anywhere(kind, self.most) for kind in self.kinds]
         )
         deep = self.model.at_least("pp", 3)
-        self.slowest = Rank(tuple(zip(self.kinds, counts, strict=True)), (), (), (self.free, deep), self.x.vpp * 2)
+        layers = tuple(zip(self.kinds, counts, strict=True))
+        twice, _ = self._of_block(dict(layers), {}, self.x.vpp, lambda pp: 0)
+        self.slowest = Rank(layers, (), (), (self.free, deep), self.x.vpp * 2, twice=tuple(twice.items()))
+
+    def _crowded(self) -> None:
+        """Some rank holds the mean number of layers at least, kept alive as on the last: implied, and known long before the
+        layers are placed."""
+        runs = self.runs
+        assert runs is not None, "layers that alternate are not alike"
+        mean = self.model.by_shape(lambda shape: -(-runs.body // shape.pp))
+        count = self.a.variable([mean], "layers[mean]") if isinstance(mean, int) else mean
+        live = self._live(count, lambda pp: pp - 1, "mean")
+        twice, kept = self._of_block({runs.common: count}, {runs.common: live}, self.x.vpp, lambda pp: pp - 1)
+        certain = [((runs.common,), (self.free,))]
+        self._add({runs.common: count}, {runs.common: live}, certain, twice, kept, boundaries=self.x.vpp * 2)
 
     def _heaviest(self) -> list[Any]:
         """What a rank between the ends of a hybrid model's pipeline holds, by kind: all of them hold as many layers one after
@@ -215,10 +243,38 @@ class Placement:
         self.model.cp.add_allowed_assignments(columns, rows).only_enforce_if([self.free, deep])
         return counts
 
-    def _add(self, counts: Counts, lives: Counts, certain: Iterable[tuple[Any, Any]], **fields: Any) -> None:
+    def _add(
+        self,
+        counts: Counts,
+        lives: Counts,
+        certain: Iterable[tuple[Any, Any]],
+        twice: Counts | None = None,
+        kept: Counts | None = None,
+        **fields: Any,
+    ) -> None:
         """The rank once for each set of kinds that it holds under some conditions."""
+        fields |= {"twice": tuple((twice or {}).items()), "twice_live": tuple((kept or {}).items())}
         for kinds, conditions in certain:
             self.ranks.append(Rank(tuple(counts.items()), tuple(lives.items()), kinds, conditions, **fields))
+
+    # -- block recompute
+
+    def _of_block(
+        self, counts: Counts, lives: Counts, chunks: Any, rank: Callable[[int], int]
+    ) -> tuple[Counts, Counts]:
+        """Layers of a rank that block recompute computes again, and those of them that are alive."""
+        if isinstance(self.x.recompute_layers, int):
+            return {}, {}
+        twice = {kind: self._again(n, chunks) for kind, n in counts.items()}
+        return twice, {kind: self._again_live(n, rank) for kind, n in lives.items()}
+
+    def _again(self, layers: Any, chunks: Any) -> Any:
+        """Of ``layers`` in ``chunks`` chunks as long as each other or one longer, the first of each chunk."""
+        return self.a.minimum(self.a.mul(self.x.recompute_layers, chunks), layers)
+
+    def _again_live(self, live: Any, rank: Callable[[int], int]) -> Any:
+        """The most of ``live`` layer activations that the first layers of chunks can be."""
+        return self.a.minimum(self.a.mul(self.x.recompute_layers, self._chunks_alive(rank)), live)
 
     def _certain(
         self, count: Any, there: Any, *, works: bool = False

@@ -69,7 +69,8 @@ def _likes(model: Model, layout: Layout) -> list[Layout]:
         return []
     left = model.arithmetic.values_of(model.x.vpp)
     others = (shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp not in (None, layout.vpp))
-    return [replace(layout, vpp=vpp) for vpp in others if vpp in left]
+    found = [replace(layout, vpp=vpp) for vpp in others if vpp in left]
+    return [x for x in found if x.recompute_layers * x.pp * x.chunks_per_rank < model.problem.model.num_layers]
 
 
 def differs(
@@ -85,12 +86,15 @@ def differs(
     """
     cp = cp or model.cp
     different = []
-    for name in decisions:
+    block = layout.recompute.first > 0
+    for name in (*decisions, *(("recompute_layers",) if block else ())):
         value = int(getattr(layout, name) or (name == "vpp"))  # vpp 1 is no interleaving
         values = sorted(vpps) if name == "vpp" and vpps is not None else [value]
         literal = cp.new_bool_var(f"other[{name}]")
         others = cp_model.Domain.from_values(values).complement()
         cp.add_linear_expression_in_domain(getattr(model.x, name).expression(), others).only_enforce_if(literal)
         different.append(literal)
+    if block:
+        return different
     options, literals = model.x.recompute.options, model.x.recompute.literals
     return [*different, literals[options.index(layout.recompute)].negated()]

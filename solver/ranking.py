@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import permutations
 from typing import NamedTuple
 
-from constraints.layout import Layout
+from constraints.layout import BLOCK, Layout
 from constraints.rule import Rule
 from solver.completion import completed, placed, some_split
 from solver.model import Model
@@ -117,7 +117,8 @@ class Ranking:
     def _recomputing(self, layout: Layout) -> Iterator[Layout]:
         """``layout`` with what it recomputes, and with all else that it may."""
         yield layout
-        for option in self.model.x.recompute.options:
+        options = self.model.x.recompute.options
+        for option in self.problem.blocks(layout.pp * layout.chunks_per_rank) if options == (BLOCK,) else options:
             if option != layout.recompute:
                 yield replace(layout, recompute=option)
 

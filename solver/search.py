@@ -9,7 +9,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import Layout
+from constraints.layout import BLOCK, Layout
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
@@ -18,6 +18,7 @@ from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs, forbid, with_other_chunks
 from solver.ranking import Ranking
+from solver.tie_breaks import tie_break_key
 from solver.work import spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
@@ -78,13 +79,35 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0, inter
     breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
-    model = Model(problem, interleaving=interleaving)
+    found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
+    if found.status != "optimal" or not _takes_blocks(problem):
+        return found
+    last = found.layouts[-1] if len(found.layouts) == top else None
+    beside = _best_of(problem, Model(problem, interleaving=interleaving, block=True), top, deadline, last)
+    measure = OBJECTIVES[problem.objective].measure
+    every = sorted((*found.layouts, *beside.layouts), key=lambda x: (measure(problem, x), tie_break_key(problem, x)))
+    return Found("optimal" if beside.status in ("optimal", "infeasible") else "feasible", tuple(every[:top]))
+
+
+def _takes_blocks(problem: Problem) -> bool:
+    """False if there is no block recompute to consider, or what is asked for rules it out whatever the degrees are."""
+    asked = Layout(recompute=BLOCK, settings=problem.settings)
+    rules = (rule for rule in enforced_rules(problem) if rule.scope == ("recompute",))
+    return bool(problem.blocks(1)) and all(rule.holds(problem, asked) for rule in rules)
+
+
+def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: Layout | None = None) -> Found:
+    """The best ``top`` layouts of ``model``; of those that are better than ``last``, if there is one."""
     rules = enforced_rules(problem)
     model.post(rules)
     if not model.shapes:
         return Found("infeasible", ())
     cost = OBJECTIVES[problem.objective].post(model)
     order = post_tie_break(model)
+    if last is not None:
+        # Of layouts that cost as much, uniform recompute is the only one that comes after block.
+        most = OBJECTIVES[problem.objective].measure(problem, last) - (not last.recompute.is_uniform)
+        model.cp.add(cost.expression() <= most)
     status, layout = best_placed(model, problem.objective, cost, order, deadline)
     if layout is None:
         return Found("infeasible" if status == "infeasible" else "unknown", ())

@@ -21,5 +21,7 @@ TIE_BREAKS = (
 
 def tie_break_key(problem: Problem, layout: Layout) -> tuple[int, ...]:
     """The order that the tie-breaks mean, for plain layouts: smaller is better."""
-    recompute = problem.recompute_options.index(layout.recompute)
-    return (recompute, *(sign * (getattr(layout, name) or 1) for name, sign in TIE_BREAKS))
+    return (
+        *problem.recompute_level(layout.recompute),
+        *(sign * (getattr(layout, name) or 1) for name, sign in TIE_BREAKS),
+    )

@@ -30,6 +30,7 @@ def candidates(problem: Problem) -> Iterator[Layout]:
             placed = place(model, pp, vpp)
             if placed is None:
                 continue
+            blocks = problem.blocks(pp * vpp)
             experts = (
                 [(etp, ep) for etp in divisors(stage) for ep in divisors(stage // etp)] if model.is_moe else [(1, 1)]
             )
@@ -42,7 +43,7 @@ def candidates(problem: Problem) -> Iterator[Layout]:
                         total = count * mbs * dp
                     else:
                         count, total = batch // (mbs * dp), batch
-                    for (etp, ep), recompute in product(experts, problem.recompute_options):
+                    for (etp, ep), recompute in product(experts, (*problem.recompute_options, *blocks)):
                         yield Layout(
                             tp=tp,
                             pp=pp,
@@ -81,8 +82,11 @@ def legal(problem: Problem) -> Iterator[Layout]:
 def best(problem: Problem) -> Layout | None:
     """The layout that the objective and then the tie-breaks put first, or ``None`` if none is legal."""
     measure = OBJECTIVES[problem.objective].measure
+    found = list(legal(problem))
+    if all(layout.recompute.first for layout in found):
+        return None  # block recompute is considered beside something else
     return min(
-        legal(problem),
+        found,
         key=lambda layout: (measure(problem, layout), tie_break_key(problem, layout)),
         default=None,
     )

@@ -18,15 +18,9 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from models_catalog.schema import LayerKind
 
-__all__ = ["alive_again", "beyond_shares", "rebuilt_bytes"]
+__all__ = ["beyond_shares", "rebuilt_bytes"]
 
 Kinds = tuple[LayerKind, ...]
-
-
-def alive_again(p: Problem, x: Degrees, stage: Stage) -> tuple[tuple[LayerKind, Quantity], ...]:
-    """Layers of ``stage`` that block recompute computes again, interleaved times micro-batches in flight."""
-    first = x.recompute_layers
-    return stage.again_live(p.model, first) if first else ()
 
 
 def beyond_shares(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:

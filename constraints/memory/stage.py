@@ -18,7 +18,8 @@ from constraints.layout import NO_RECOMPUTE
 from constraints.memory import activations, adapters, optimizer, parameters
 from constraints.memory.loss import loss_backward_bytes, loss_forward_bytes
 from constraints.memory.overhead import always_bytes
-from constraints.memory.recomputed import alive_again, beyond_shares, rebuilt_bytes
+from constraints.memory.recomputed import beyond_shares, rebuilt_bytes
+from constraints.pipeline.again import alive_again
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -159,7 +160,7 @@ def _live_activations(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Qu
     total: Quantity = 0
     for kind, count in _resident(p, stage):
         total = total + a.mul(_in_flight(a, p, x, kind, stage.most_copies), count)
-    for kind, count in alive_again(p, x, stage):
+    for kind, count in alive_again(a, p, x, stage):
         total = total - a.mul(_dropped(a, p, x, kind, stage.most_copies), count)
     if more := beyond_shares(a, p, x, stage):
         total = total + _copies(a, x, more, stage.most_copies)

@@ -92,7 +92,7 @@ def _stage_times(
 ) -> tuple[list[tuple[Times, int]], list[tuple[Times, int]]]:
     """(once per step, per micro-batch), each a list of times and how often the stage pays them."""
     per_micro_batch = [(_layer(a, p, x, kind), count) for kind, count in stage.layers]
-    per_micro_batch += [(_again(a, p, x, kind), count) for kind, count in layers_again(p, x, stage)]
+    per_micro_batch += [(_again(a, p, x, kind), count) for kind, count in layers_again(a, p, x, stage)]
     once = [(layer_gradients(a, p, x, kind), count) for kind, count in stage.layers]
     gathers = (2 if stage.embedding else 0) + 3 * stage.heads  # embedding: one each way; head: one forward, two back
     per_micro_batch.append(({"tp": tensor_collective(a, p, x)}, gathers))

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering
-from constraints.layout import Layout, Recompute
+from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Layout, Recompute
 from constraints.memory.optimizer import gradient_bytes, trains_all
 from constraints.memory.parameters import all_experts, layer_sizes
+from constraints.partition.kinds import runs_of
+from constraints.pipeline.again import layers_again_in_all
 from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.collectives import dense_data_ring, expert_data_ring
@@ -54,7 +56,9 @@ def step_floors_ns(
     if p.global_batch_size is None:
         once = a.floor_div(once, x.global_batch_size)
     mean = _even_ns(a, p, x, _layers(p), 1 + p.model.mtp_layers)
+    mean = mean + _again_ns(a, p, x, layers_again_in_all(a, p, x, chunks))
     busy = a.mul(_even_ns(a, p, x, ((kind, 1),), 0), crowded)
+    busy = busy + _again_ns(a, p, x, _crowded_again(a, p, x, chunks, kind, crowded))
     floors = [_paced(a, x, mean, mean, chunks) + once]
     return floors if isinstance(busy, int) and busy == 0 else [*floors, _paced(a, x, busy, mean, chunks)]
 
@@ -70,6 +74,28 @@ def _even_ns(a: Arithmetic, p: Problem, x: Degrees, layers: Layers, heads: int) 
     floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option, layers, heads), p, x.tp, x.sequence_parallel))
     floor = floor + a.lookup(_context(layers), p, x.tp, x.cp)
     return floor + a.lookup(_experts(layers), p, x.etp, x.ep) if p.model.is_moe else floor
+
+
+def _crowded_again(
+    a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity, kind: LayerKind, crowded: Quantity
+) -> list[tuple[LayerKind, Quantity]]:
+    """``pp`` times the layers of ``kind`` that block recompute computes again on the stage that holds ``crowded / pp``."""
+    first, runs = x.recompute_layers, runs_of(p.model)
+    if runs is None or (isinstance(first, int) and not first):
+        return []
+    again = a.minimum(a.mul(first, a.mul(x.pp, chunks)), crowded)
+    return [(kind, a.maximum(0, again - x.pp * runs.prefix) if runs.prefix else again)]
+
+
+def _again_ns(a: Arithmetic, p: Problem, x: Degrees, counts: Iterable[tuple[LayerKind, Quantity]]) -> Quantity:
+    """What block recompute adds to that for so many layers of each kind."""
+    total: Quantity = 0
+    for kind, count in counts:
+        more = a.lookup(_again(kind), p, x.tp, x.sequence_parallel)
+        if kind.feedforward == "moe":
+            more = more + a.lookup(_experts_again, p, x.etp, x.ep)
+        total = total + a.mul(count, more)
+    return total
 
 
 def _once_per_step_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
@@ -116,6 +142,38 @@ def _dense(recompute: Recompute, layers: Layers, heads: int) -> Table:
         return _slope(p, time, tp)
 
     return table
+
+
+@lru_cache(maxsize=512)
+def _again(kind: LayerKind) -> Table:
+    """What a layer of ``kind`` takes more if it is computed again, routed experts and context apart."""
+
+    def table(p: Problem, tp: int, sequence_parallel: int) -> int:
+        def more(size: int) -> int:
+            a = Remembering()
+            x = Layout(tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size)
+            whole, none = (
+                dense_ns(a, p, x, kind, option) + exposed_tensor_ns(a, p, x, kind, option)
+                for option in (WHOLE_LAYERS, NO_RECOMPUTE)
+            )
+            return int(whole - none)
+
+        return _slope(p, more, tp)
+
+    return table
+
+
+def _experts_again(p: Problem, etp: int, ep: int) -> int:
+    """What routed experts, dispatch and combine take more if they are computed again."""
+
+    def more(size: int) -> int:
+        a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size)
+        whole, none = (
+            experts_ns(a, p, x, option) + exposed_experts_ns(a, p, x, option) for option in (WHOLE_LAYERS, NO_RECOMPUTE)
+        )
+        return int(whole - none)
+
+    return _slope(p, more, 1)
 
 
 @lru_cache(maxsize=512)

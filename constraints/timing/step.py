@@ -60,7 +60,7 @@ def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
     if isinstance(part, str):
         return mtp_ns(a, p, x)
     if isinstance(part, Again):
-        return _layer_ns(a, p, x, part.kind, WHOLE_LAYERS) - _layer_ns(a, p, x, part.kind, NO_RECOMPUTE)
+        return a.maximum(0, _layer_ns(a, p, x, part.kind, WHOLE_LAYERS) - _layer_ns(a, p, x, part.kind, NO_RECOMPUTE))
     return _layer_ns(a, p, x, part)
 
 
@@ -84,10 +84,10 @@ def _built(layers: Iterable[tuple[LayerKind, int]], embedding: int, heads: int, 
     return {part: count for part, count in counts.items() if count}
 
 
-def stage_parts(p: Problem, x: Degrees, stage: Stage) -> dict[Part, Quantity]:
+def stage_parts(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> dict[Part, Quantity]:
     """What ``stage`` is built of."""
     built = _built(stage.layers, int(stage.embedding), stage.heads, stage.mtp)
-    return built | {Again(kind): count for kind, count in layers_again(p, x, stage)}
+    return built | {Again(kind): count for kind, count in layers_again(a, p, x, stage)}
 
 
 def model_parts(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> dict[Part, Quantity]:
@@ -111,11 +111,12 @@ def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Q
 
 def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, weight: int = PARTS) -> Quantity:
     """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
-    here, every, elsewhere = stage_parts(p, x, stage), 0, 0
+    here, every, elsewhere = stage_parts(a, p, x, stage), 0, 0
     for part, in_all in model_parts(a, p, x, chunks).items():
         single, all_of_them = _part_times(a, p, x, part)
         count: Quantity = here.get(part, 0)
-        every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, in_all - count)
+        others = a.maximum(0, in_all - count) if isinstance(part, Again) else in_all - count
+        every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, others)
     return pipelined(a, every, elsewhere, chunks, weight)
 
 
@@ -219,7 +220,7 @@ def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTi
     between = hops(a, transfer(a, p, layout), layout.num_microbatches, layout.pp, layout.chunks_per_rank)
     costs = [
         (a.maximum(*stage_step(a, p, layout, stage, layout.chunks_per_rank, between)), stage)
-        for stage in _different(p, layout, {stage.rank: stage for stage in found}.values())
+        for stage in _different(a, p, layout, {stage.rank: stage for stage in found}.values())
     ]
     step = a.ceil_div(a.maximum(*(cost for cost, _ in costs)), PARTS)
     if not isinstance(step, int):
@@ -234,16 +235,16 @@ def busy_ns(p: Problem, layout: Layout) -> tuple[int, ...]:
         raise ValueError("the layers of this layout are not placed")
     a, times = Remembering(), {}
     for stage in found:
-        parts = stage_parts(p, layout, stage).items()
+        parts = stage_parts(a, p, layout, stage).items()
         times[stage.rank] = layout.num_microbatches * sum(part_ns(a, p, layout, part) * n for part, n in parts)
     return tuple(times[rank] for rank in sorted(times))
 
 
-def _different(p: Problem, layout: Layout, stages: Iterable[Stage]) -> Iterable[Stage]:
+def _different(a: Arithmetic, p: Problem, layout: Layout, stages: Iterable[Stage]) -> Iterable[Stage]:
     """One stage of each that are built alike: they take the same time."""
     seen: dict[Hashable, Stage] = {}
     for stage in stages:
-        again = layers_again(p, layout, stage)
+        again = layers_again(a, p, layout, stage)
         built = (stage.layers, again, stage.embedding, stage.heads, stage.mtp, bool(stage.boundaries))
         seen.setdefault(built, stage)
     return seen.values()
@@ -254,7 +255,7 @@ def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -
     m = layout.num_microbatches
     exposed: Counter[str] = Counter()
     host = busy = 0
-    again = dict(layers_again(p, layout, stage))
+    again = dict(layers_again(a, p, layout, stage))
     layers = [(kind, count - again.get(kind, 0), layout.recompute) for kind, count in stage.layers]
     for kind, count, recompute in [*layers, *((kind, count, WHOLE_LAYERS) for kind, count in again.items())]:
         work, shown = layer_ns(a, p, layout, kind, recompute), exposed_layer_ns(a, p, layout, kind, recompute)
@@ -263,7 +264,7 @@ def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -
         host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count * m
     for calls, ends in ((HEAD_GATHERS, stage.heads), (EMBEDDING_GATHERS, int(stage.embedding))):
         exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
-    busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(p, layout, stage).items())
+    busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(a, p, layout, stage).items())
     core, update = _core(a, p, layout, stage, layout.chunks_per_rank) // PARTS, _update_ns(a, p, layout, stage)
     compute = busy - sum(exposed.values()) - host
     fixed = whole(rates_of(p).fixed_ps / PS_PER_NS)
