@@ -80,6 +80,8 @@ class Recompute:
     def __str__(self) -> str:
         if self.granularity is None:
             return "none"
+        if self.first:
+            return f"full (block, {self.first} layer{'s' * (self.first > 1)} a chunk)"
         if self.is_full:
             how = ", ".join(str(word) for word in (self.method, self.num_layers) if word is not None)
             return f"full ({how})" if how else "full"

@@ -14,6 +14,7 @@ from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import BLOCK, Layout, Recompute
+from constraints.partition.kinds import runs_of
 from constraints.pins import Pin
 from constraints.problem import Problem
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
@@ -93,6 +94,10 @@ class Model:
         a = self.arithmetic
         if self.block:
             x.recompute_layers = make(range(1, self.problem.model.num_layers), "recompute_num_layers")
+        elif any(option.first for option in options) and runs_of(self.problem.model) is not None:
+            x.recompute_layers = make({option.first for option in options}, "recompute_num_layers")
+            for option, literal in zip(options, literals, strict=True):
+                self.cp.add(x.recompute_layers.expression() == option.first).only_enforce_if(literal)
         x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
         # tp with sequence parallelism, else 1
         x.sequence_shards = a.mul(x.tp - 1, x.sequence_parallel) + 1

@@ -51,6 +51,7 @@ NEVER_WRITTEN_BY_SOLVE = {
     "pipeline.mtp-with-loss",
     "recompute.rc-full",
     "recompute.rc-mtp",
+    "recompute.block-leaves-some",
     "recompute.rc-sel",
     "batch.requested",
 }

@@ -95,6 +95,8 @@ def _optimum(report: Any) -> tuple[Any, str]:
     from solver.idle import excluded
 
     asked, best = report.asked, report.answers[0].layout
+    if best.recompute.first:
+        return None, "certificates do not reach block recompute"
     larger = excluded(asked, range(best.gpus + 1, asked.gpus + 1))
     if larger is None and best.gpus < asked.gpus:
         return None, f"the proof that more than {best.gpus} of the GPUs cannot be used is too large"
@@ -102,7 +104,9 @@ def _optimum(report: Any) -> tuple[Any, str]:
         done = certified_optimum(asked, best, larger)
     except TooLarge as error:
         return None, f"the proof that no layout is better has {error}"
+    aside = ", block recompute aside" if asked.blocks(1) else ""
     click.echo(
-        f"certificate: no layout is better, shown in {done.leaves} steps and checked without the solver", err=True
+        f"certificate: no layout is better{aside}, shown in {done.leaves} steps and checked without the solver",
+        err=True,
     )
     return done.certificate, ""
