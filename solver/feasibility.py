@@ -83,7 +83,8 @@ def least_memory(problem: Problem) -> Layout | None:
 
 def _least_memory(problem: Problem) -> Layout | None:
     roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
-    found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=not may_do_without_interleaving(problem))
+    interleaving = not may_do_without_interleaving(problem)
+    found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, blocks=False)
     return found.layouts[0] if found.layouts else None
 
 

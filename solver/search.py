@@ -72,15 +72,18 @@ def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
     return int(status)
 
 
-def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0, interleaving: bool = True) -> Found:
+def best_layouts(
+    problem: Problem, *, top: int = 1, seconds: float = 60.0, interleaving: bool = True, blocks: bool = True
+) -> Found:
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
-    Without ``interleaving`` virtual stages are left out (other than pinned ones). Raises :class:`Disagreement` if a solution
+    Without ``interleaving`` virtual stages are left out (other than pinned ones), without ``blocks`` block recompute, which
+    is considered beside others, in a model of its own. Raises :class:`Disagreement` if a solution
     breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
-    if found.status != "optimal" or not _takes_blocks(problem):
+    if found.status != "optimal" or not blocks or not _takes_blocks(problem):
         return found
     last = found.layouts[-1] if len(found.layouts) == top else None
     beside = _best_of(problem, Model(problem, interleaving=interleaving, block=True), top, deadline, last)

@@ -95,8 +95,6 @@ def _optimum(report: Any) -> tuple[Any, str]:
     from solver.idle import excluded
 
     asked, best = report.asked, report.answers[0].layout
-    if best.recompute.first:
-        return None, "certificates do not reach block recompute"
     larger = excluded(asked, range(best.gpus + 1, asked.gpus + 1))
     if larger is None and best.gpus < asked.gpus:
         return None, f"the proof that more than {best.gpus} of the GPUs cannot be used is too large"

@@ -8,10 +8,11 @@ about itself is believed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 from constraints.batch_choice import chosen_microbatches
-from constraints.layout import Layout, PipelineSplit, Recompute
+from constraints.layout import BLOCK, WHOLE_LAYERS, Layout, PipelineSplit, Recompute
 from constraints.pipeline.assignment import assignment_of, simplest_split_of_text
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
@@ -76,10 +77,11 @@ class Space:
     def layout(self, point: Mapping[str, Any]) -> Layout:
         """The layout in which every decision is taken. Raises ``ValueError`` if the space has no such layout.
 
-        ``pipeline``, where it is given, says where the layers are, in Megatron's layout language.
+        ``pipeline``, where it is given, says where the layers are, in Megatron's layout language; ``block``, that so many
+        layers of each chunk are recomputed in place of all.
         """
         names = [name for name in DECISIONS if name in self.root]
-        if set(point) - {"pipeline"} != set(names):
+        if set(point) - {"pipeline", "block"} != set(names):
             raise ValueError("a layout of the space takes every decision and no other")
         for name in names:
             if point[name] not in self.root[name]:
@@ -95,9 +97,17 @@ class Space:
             global_batch_size=partial.global_batch_size,
             gpus=self.problem.gpus,
             split=self._split_said(point) if "pipeline" in point else partial.split,
-            recompute=partial.recompute,
+            recompute=self._block_said(point) if "block" in point else partial.recompute,
             settings=self.problem.settings,
         )
+
+    def _block_said(self, point: Mapping[str, Any]) -> Recompute:
+        said = replace(BLOCK, num_layers=point["block"])
+        if self.options[point["recompute"]] != WHOLE_LAYERS or said not in self.problem.blocks(
+            point["pp"] * point["vpp"]
+        ):
+            raise ValueError(f"block={point['block']} is not considered here")
+        return said
 
     def _split_said(self, point: Mapping[str, Any]) -> PipelineSplit:
         chunks = point["pp"] * point["vpp"]
@@ -110,7 +120,10 @@ class Space:
         """The decisions of a layout of the space; with its pipeline where that is another than the usual one."""
         out: dict[str, Any] = {name: getattr(layout, name) for name in (*DEGREES, "micro_batch_size")}
         out |= {"vpp": layout.vpp or 1, "sequence_parallel": int(layout.sequence_parallel)}
-        out["recompute"] = self.options.index(layout.recompute)
+        block = layout.recompute.first
+        out["recompute"] = self.options.index(WHOLE_LAYERS if block else layout.recompute)
+        if block:
+            out["block"] = block
         if "num_microbatches" in self.root:
             out["num_microbatches"] = layout.num_microbatches
         if layout.split != Partial(self, out).split:
