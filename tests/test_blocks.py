@@ -1,0 +1,84 @@
+"""Block recompute: the count of layers that ``solve`` chooses is the best of all counts, and its layouts can be certified."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from constraints.layout import Layout
+from constraints.pins import Pin
+from constraints.problem import GIB, Origin, Problem
+from constraints.refutation.partial import Space
+from solver.certificate import certified_optimum
+from solver.objectives import OBJECTIVES
+from solver.search import best_layouts
+from solver.tie_breaks import tie_break_key
+from tests import enumeration
+from tests.rules.builders import model, moe, problem
+
+
+def asked(budget_gib: float, gpus: int = 2, pins: dict[str, int] | None = None, **fields: Any) -> Problem:
+    """Eight layers and long sequences: activations are what there is too much of."""
+    make = moe if "num_moe_experts" in fields else model
+    return problem(
+        make(num_layers=8, vocab_size=1000, **fields),
+        gpus=gpus,
+        budget_bytes=int(budget_gib * GIB),
+        seq_length=65536,
+        global_batch_size=8,
+        objective="step-time",
+        pins=tuple(Pin(name, name, value, Origin("flag", name)) for name, value in (pins or {}).items()),
+    )
+
+
+CASES = [
+    *(asked(budget) for budget in (28, 36, 40)),
+    *(asked(budget, mtp_num_layers=1) for budget in (32, 36, 56)),
+    *(asked(budget, 4) for budget in (28, 32)),
+    *(asked(budget, 4, {"pp": 2, "tp": 2}) for budget in (14, 18, 22)),
+    *(asked(budget, 4, {"pp": 2, "vpp": 2}) for budget in (24, 30)),
+    *(asked(budget, 4, {"pp": 2, "tp": 2}, num_moe_experts=8, moe_layer_freq=(0, *(1,) * 7)) for budget in (10, 14)),
+]
+"""Problems whose answer is no recompute, modules, a block or every layer."""
+
+
+def best(problem: Problem) -> Layout | None:
+    layouts = best_layouts(problem, seconds=60).layouts
+    return layouts[0] if layouts else None
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_solve_agrees_with_brute_force_where_memory_is_short(number: int) -> None:
+    problem = CASES[number]
+    expected, found = enumeration.best(problem), best(problem)
+    assert (expected is None) == (found is None)
+    if expected is not None and found is not None:
+        measure = OBJECTIVES["step-time"].measure
+        assert measure(problem, found) == measure(problem, expected)
+        assert tie_break_key(problem, found) == tie_break_key(problem, expected)
+
+
+def test_some_answers_are_blocks_and_some_are_not() -> None:
+    blocks = [found.recompute.first for problem in CASES if (found := best(problem)) is not None]
+    assert sum(first > 0 for first in blocks) >= 4
+    assert sum(first == 0 for first in blocks) >= 3
+
+
+def test_the_best_few_hold_each_count_by_itself() -> None:
+    found = best_layouts(asked(28), top=3).layouts
+    assert len({layout.recompute for layout in found}) > 1
+    assert len(found) == len({(layout.recompute, layout.tp, layout.pp, layout.cp) for layout in found})
+
+
+def test_a_layout_with_a_block_is_read_back_and_certified() -> None:
+    problem = asked(28)
+    found = best(problem)
+    assert found is not None and found.recompute.first == 7
+    space = Space(problem)
+    point = space.point(found)
+    assert point["block"] == 7
+    assert space.layout(point) == found
+    with pytest.raises(ValueError, match="block=8"):
+        space.layout(point | {"block": 8})
+    assert certified_optimum(problem, found).certificate["optimum"]["layout"] == point
