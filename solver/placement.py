@@ -244,8 +244,9 @@ class Placement:
         model.cp.add(more.expression() >= 0).only_enforce_if([self.steady, interleaved])
         missing = model.by_shape(lambda s: max(0, model.group_of(s.pp) - 2 * behind(s.pp, rank(s.pp)) - 1))
         begun = model.by_shape(lambda s: max(0, 2 * behind(s.pp, rank(s.pp)) + 1 - model.group_of(s.pp)))
-        filled = live - a.mul(count, group) - a.mul(length, begun) + a.mul(length + 1, missing)
+        filled = live - a.mul(count, group) + a.mul(length + 1, missing)
         model.cp.add(filled.expression() >= 0).only_enforce_if([self.begun, interleaved])
+        model.cp.add((filled - a.mul(length, begun)).expression() >= 0).only_enforce_if([self.steady, interleaved])
         return live
 
     def _chunks_alive(self, rank: Callable[[int], int]) -> Any:

@@ -77,7 +77,8 @@ class Stage:
         """The counts that its memory grows with, whatever the degrees are."""
         counts: dict[object, int] = {"embedding": self.embedding, "loss": self.loss, "mtp": self.mtp}
         counts |= {("layers", kind): n for kind, n in self.layers}
-        return counts | {("live", kind): n for kind, n in self.live} | {"mtp live": self.mtp_live}
+        counts |= {("live", kind): n for kind, n in self.live}
+        return counts | {"mtp live": self.mtp_live, "embedding live": self.copies[0] if self.embedding else 0}
 
     @cached_property
     def worked(self) -> Counts:
@@ -117,7 +118,7 @@ def rank_stages(
 ) -> list[Stage]:
     """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of its fullest states."""
     kinds = [kinds_of(model, chunk) for chunk in chunks]
-    states = _states(kinds, pp, vpp, group, microbatches, rank)
+    states = _states(chunks, kinds, pp, vpp, group, microbatches, rank)
     return _in_states(pp, vpp, rank, chunks, kinds, states)
 
 
@@ -146,7 +147,10 @@ def _in_states(
     last = pp * len(chunks) - 1
     layers = _counts(_times(kinds, (1,) * len(kinds)))
     boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in range(rank, last + 1, pp))
-    lives = {_counts(_times(kinds, copies)): copies for copies in states}
+    weighed: dict[tuple[LayerCounts, int], tuple[int, ...]] = {}
+    for copies in states:  # of those that hold as much else, the one with most embeddings alive
+        held = _counts(_times(kinds, copies)), sum(chunk.mtp * n for chunk, n in zip(chunks, copies, strict=True))
+        weighed[held] = max(copies, weighed.get(held, copies))
     return [
         Stage(
             rank=rank,
@@ -160,17 +164,24 @@ def _in_states(
             boundaries=boundaries,
             interleaved=vpp is not None,
         )
-        for live, copies in lives.items()
+        for (live, _), copies in weighed.items()
     ]
 
 
 def _states(
-    kinds: list[Counter[LayerKind]], pp: int, vpp: int | None, group: int, microbatches: int, rank: int
+    chunks: tuple[Chunk, ...],
+    kinds: list[Counter[LayerKind]],
+    pp: int,
+    vpp: int | None,
+    group: int,
+    microbatches: int,
+    rank: int,
 ) -> Iterable[tuple[int, ...]]:
     """The fullest states of one rank, as micro-batches per chunk."""
     if vpp is None:
         return [(pp - rank,) * len(kinds)]  # several chunks only where vpp is set without a pipeline
-    if all(kind == kinds[0] for kind in kinds):  # chunks weigh the same: any split of the total will do
+    alike = all(kind == kinds[0] for kind in kinds) and not any(chunk.embedding or chunk.mtp for chunk in chunks)
+    if alike:  # any split of the total will do
         alive = chunks_alive(pp, vpp, group, microbatches, rank)
         return [tuple(alive // vpp + (chunk < alive % vpp) for chunk in range(vpp))]
     return sorted(in_flight(pp, vpp, group, microbatches, rank))
