@@ -191,7 +191,9 @@ class Placement:
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
         lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
-        sure = self.works and not any(self._may_be_early_on_last(shape) for shape, _ in self.model.shapes if shape.dealt)
+        sure = self.works and not any(
+            self._may_be_early_on_last(shape) for shape, _ in self.model.shapes if shape.dealt
+        )
         certain = self._certain(self.last, self.free, works=sure)
         for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
             counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
@@ -270,8 +272,10 @@ class Placement:
         return self.a.minimum(most, self.a.mul(self.x.num_microbatches, self.x.vpp))
 
     def _alive_in_first_run(self) -> tuple[Any, Any]:
-        """Micro-batches alive in the chunks of the first rank that hold the model's first run, at least and at most: the mean of
-        an endless run, rounded down and up; at least no more than when the first backward pass begins."""
+        """Micro-batches alive in the chunks of the first rank that hold the model's first run, at least and at most.
+
+        The mean of an endless run, rounded down and up; at least no more than when the first backward pass begins.
+        """
 
         def mean(s: Shape, row: int) -> Fraction:
             return Fraction(2 * (s.pp - 1) + 2 * (s.chunks - 1 - row) * self.model.group_of(s.pp) + 1, s.chunks)
