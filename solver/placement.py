@@ -48,9 +48,9 @@ class Placement:
         self.refined: set[int] = set()
         self.ranks: list[Rank] = []
         self.slowest: Rank | None = None
-        if all(shape.stages for shape, _ in model.shapes):
+        if not any(shape.dealt for shape, _ in model.shapes):
             return
-        self.free = model.one_of(lambda shape: not shape.stages)
+        self.free = model.one_of(lambda shape: shape.dealt)
         self.works = model.every_rank_works and all(shape.pp <= self.spec.num_layers for shape, _ in model.shapes)
         self.begun = self._groups_done(1, "begun")
         self.steady = self._groups_done(STEADY_GROUPS, "steady")
@@ -59,7 +59,7 @@ class Placement:
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
         self._first_rank()
         self._last_rank()
-        self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if not shape.stages])
+        self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
         self._slowest_between()
 
     # -- what formulas are put to
@@ -86,7 +86,7 @@ class Placement:
 
     def refine(self, pp: int) -> list[Rank]:
         """Cut the ranks of pipelines of ``pp`` into more parts; the ranks that are new, none the second time."""
-        known, shapes = len(self.ranks), [(s, lit) for s, lit in self.model.shapes if s.pp == pp and not s.stages]
+        known, shapes = len(self.ranks), [(s, lit) for s, lit in self.model.shapes if s.pp == pp and s.dealt]
         if pp not in self.refined and pp > len(BETWEEN) + 2 and shapes:
             self._share(fine_parts(pp), shapes)
         self.refined.add(pp)
@@ -105,7 +105,7 @@ class Placement:
         self.model.cp.add(count.expression() == 0).only_enforce_if(self.free.negated())
         if self.model.every_rank_works:
             for shape, literal in self.model.shapes:
-                if 1 < shape.pp <= self.spec.num_layers and not shape.stages:
+                if 1 < shape.pp <= self.spec.num_layers and shape.dealt:
                     self.model.cp.add(count.expression() >= 1).only_enforce_if(literal)
         return count
 
@@ -271,8 +271,9 @@ class Placement:
         model.cp.add(more.expression() >= 0).only_enforce_if([self.steady, interleaved])
         missing = model.by_shape(lambda s: max(0, model.group_of(s.pp) - 2 * behind(s.pp, rank(s.pp)) - 1))
         begun = model.by_shape(lambda s: max(0, 2 * behind(s.pp, rank(s.pp)) + 1 - model.group_of(s.pp)))
-        filled = live - a.mul(count, group) - a.mul(length, begun) + a.mul(length + 1, missing)
+        filled = live - a.mul(count, group) + a.mul(length + 1, missing)
         model.cp.add(filled.expression() >= 0).only_enforce_if([self.begun, interleaved])
+        model.cp.add((filled - a.mul(length, begun)).expression() >= 0).only_enforce_if([self.steady, interleaved])
         return live
 
     def _chunks_alive(self, rank: Callable[[int], int]) -> Any:

@@ -44,7 +44,9 @@ class Pipeline:
         if m >= STEADY_GROUPS * self.group:
             live += (longer * (2 * after + 1) + self.group * longer * (longer - 1)) // self.chunks
         if m >= self.group:
-            begun, missing = max(0, 2 * after + 1 - self.group), max(0, self.group - 2 * after - 1)
+            # of the warm-up, what the next group has begun, and what the last chunk lacks of the first
+            begun = max(0, min(2 * after + 1 - self.group, (m - self.group) * self.chunks))
+            missing = max(0, self.group - 2 * after - 1)
             live = max(live, layers * self.group + length * begun - (length + 1) * missing)
         return live
 
