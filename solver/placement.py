@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
+from constraints.arithmetic import Integers
+from constraints.layout import Layout
 from constraints.partition.kinds import ends_with, fewest_in_windows, runs_of, starts_with
 from constraints.partition.parts import BETWEEN, Part, behind, fine_parts
 from constraints.partition.rank import Rank
 from constraints.pipeline.schedule import STEADY_GROUPS
+from constraints.timing.compute import layer_ns
 from models_catalog.schema import LayerKind, ModelSpec
 
 if TYPE_CHECKING:
@@ -201,14 +205,29 @@ class Placement:
         self._add(counts, lives, certain, boundaries=self.x.vpp * 2 - 1, loss=True, mtp=self.spec.mtp_layers)
 
     def _rank_between(self, part: Part, count: Any, within: Any) -> None:
-        counts = {kind: self._anywhere(kind, count) for kind in self.kinds}
+        counts = self._anywhere(count, part.name)
         lives = {kind: self._live(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
         self._add(counts, lives, self._certain(count, within), boundaries=self.x.vpp * 2)
 
     def _slowest_between(self) -> None:
-        layers = tuple((kind, self._anywhere(kind, self.most)) for kind in self.kinds)
+        known = self.spec.is_hybrid and not self.model.explain
+        counts = self._heaviest() if known else self._anywhere(self.most, "slowest")
         deep = self.model.at_least("pp", 3)
-        self.slowest = Rank(layers, (), (), (self.free, deep), self.x.vpp * 2)
+        self.slowest = Rank(tuple(counts.items()), (), (), (self.free, deep), self.x.vpp * 2)
+
+    def _heaviest(self) -> Counts:
+        """What a rank between the ends of a hybrid model's pipeline holds, by kind: all of them hold as many layers one after
+        another, and of those the one that is mostly slowest is taken."""
+        pps = sorted({shape.pp for shape, _ in self.model.shapes if not shape.stages and shape.pp > 2})
+        rows = [row for pp in pps for row in _windows(self.model.problem, pp, tuple(self.kinds))]
+        counts = {
+            kind: self.a.variable({0, *(row[3 + i] for row in rows)}, f"heaviest {kind}")
+            for i, kind in enumerate(self.kinds)
+        }
+        columns = [quantity.expression() for quantity in (self.x.pp, self.first, self.most, *counts.values())]
+        deep = self.model.at_least("pp", 3)
+        self.model.cp.add_allowed_assignments(columns, rows).only_enforce_if([self.free, deep])
+        return counts
 
     def _add(self, counts: Counts, lives: Counts, certain: Iterable[tuple[Any, Any]], **fields: Any) -> None:
         """The rank once for each set of kinds that it holds under some conditions."""
@@ -231,9 +250,17 @@ class Placement:
         """Layers of ``kind`` on the last rank."""
         return self.last if self.runs else self.a.lookup(_finishing(kind), self.model.problem, self.last)
 
-    def _anywhere(self, kind: LayerKind, count: Any) -> Any:
-        """Layers of ``kind`` that ``count`` consecutive layers hold at least."""
-        return count if self.runs else self.a.lookup(_passing(kind), self.model.problem, count)
+    def _anywhere(self, count: Any, name: str) -> Counts:
+        """Layers of each kind that ``count`` consecutive layers may be: together so many, of each as few as there can be."""
+        if self.runs:
+            return {self.runs.common: count}
+        counts: Counts = {}
+        for kind in self.kinds:
+            counts[kind] = self.a.variable(range(self.spec.num_layers + 1), f"{kind}[{name}]")
+            fewest = self.a.lookup(_passing(kind), self.model.problem, count)
+            self.model.cp.add((counts[kind] - fewest).expression() >= 0)
+        self.model.cp.add((sum(counts.values()) - count).expression() == 0)
+        return counts
 
     def _live(self, count: Any, rank: Callable[[int], int], name: str) -> Any:
         """Layer activations that a rank with ``count`` layers keeps alive at least.
@@ -310,6 +337,24 @@ def _warm(model: Model, shape: Shape, rank: Callable[[int], int]) -> int:
     after: int = behind(shape.pp, rank(shape.pp))
     between: int = (shape.chunks - 1) * model.group_of(shape.pp)
     return after + 1 if not between else 2 * after + between + 1
+
+
+def _windows(problem: Any, pp: int, kinds: tuple[LayerKind, ...]) -> list[tuple[int, ...]]:
+    """Of every split into ranks with as many layers between the ends: ``pp``, layers on the first rank and on each between,
+    and by kind what the heaviest of these holds."""
+    model: ModelSpec = problem.model
+    x = Layout()
+    weights = [layer_ns(Integers(), problem, x, kind) for kind in kinds]
+    before = [[0] * len(kinds)]
+    for kind in model.layer_kinds:
+        before.append([n + (kind == other) for n, other in zip(before[-1], kinds, strict=True)])
+    rows = []
+    for each in range(1, (model.num_layers - 2) // (pp - 2) + 1):
+        for first in range(1, model.num_layers - each * (pp - 2)):
+            starts = range(first, first + each * (pp - 2), each)
+            windows = ([b - a for a, b in zip(before[i], before[i + each], strict=True)] for i in starts)
+            rows.append((pp, first, each, *max(windows, key=lambda counts: sum(map(mul, counts, weights)))))
+    return rows
 
 
 @lru_cache(maxsize=256)
