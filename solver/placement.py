@@ -195,10 +195,11 @@ class Placement:
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
         lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
-        sure = self.works and not any(
-            self._may_be_early_on_last(shape) for shape, _ in self.model.shapes if shape.dealt
-        )
-        certain = self._certain(self.last, self.free, works=sure)
+        certain = self._certain(self.last, self.free, works=self.works)
+        unsure = [literal for shape, literal in self.model.shapes if shape.dealt and self._may_be_early_on_last(shape)]
+        if self.works and unsure:
+            bare = self.model.any_of(unsure, "early on last")
+            certain = [((), (bare,)), *((kinds, (*when, bare.negated())) for kinds, when in certain)]
         for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
             counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
             lives[kind] = lives.get(kind, 0) + self.spec.mtp_layers
