@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from constraints.arithmetic import Remembering
 from constraints.layout import Layout, Settings
 from constraints.memory.budget import capacity_bound, capacity_quantities, memory_report
-from constraints.partition.bounds import Forms, Pipeline
+from constraints.partition.bounds import Forms, Pipelines
 from constraints.partition.search import best_partition
 from constraints.pipeline.assignment import assignment_of
 from constraints.problem import Problem
@@ -104,8 +104,8 @@ def may_fit(problem: Problem, placed: Layout) -> None:
         idle=placed.pp > problem.model.num_layers,
     )
     x = placed
-    pipeline = Pipeline(problem.model, x.pp, x.chunks_per_rank, x.microbatch_group, x.num_microbatches)
-    assert forms.may_keep_within(pipeline, capacity_bound(problem)), placed
+    pipelines = Pipelines(x.pp, (x.chunks_per_rank,), x.microbatch_group, x.num_microbatches)
+    assert forms.may_keep_within(pipelines, capacity_bound(problem)), placed
 
 
 def compared(examples: int) -> Seen:
