@@ -12,7 +12,7 @@ from constraints.memory.budget import capacity_bound, capacity_quantities
 from constraints.memory.overhead import high_bytes
 from constraints.memory.stage import allocated_bytes
 from constraints.pipeline.assignment import Chunk
-from constraints.pipeline.profile import Stage, fullest_candidates, rank_stages
+from constraints.pipeline.profile import Stage, rank_stages
 from constraints.problem import Problem
 from constraints.timing.communication import communication_ns, transfer
 from constraints.timing.pipeline import hops
@@ -52,7 +52,7 @@ class Ranks:
         key = (rank, tuple((self.model.layer_kinds[c.start : c.stop], c.embedding, c.mtp, c.loss) for c in chunks))
         if key not in self._stages:
             made = rank_stages(self.model, x.pp, self.vpp, x.microbatch_group, x.num_microbatches, rank, chunks)
-            self._stages[key] = list(fullest_candidates(made))
+            self._stages[key] = made
         return self._stages[key]
 
     def fits(self, rank: int, chunks: tuple[Chunk, ...]) -> bool:

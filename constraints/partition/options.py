@@ -9,7 +9,7 @@ from constraints.partition.kinds import runs_of
 from constraints.pipeline.assignment import Chunk
 from models_catalog.schema import ModelSpec
 
-__all__ = ["Left", "Option", "lefts_of", "options_of", "start_of", "takes_any_order"]
+__all__ = ["Left", "Option", "Options", "lefts_of", "options_of", "start_of", "takes_any_order"]
 
 
 class Left(NamedTuple):
@@ -20,10 +20,10 @@ class Left(NamedTuple):
 
 
 class Option(NamedTuple):
-    """The chunks of a rank and what is left after it."""
+    """The chunks of a rank, and how many layers of the model's first run are in them."""
 
     chunks: tuple[Chunk, ...]
-    left: Left
+    early: int
 
     @property
     def unevenness(self) -> int:
@@ -61,8 +61,7 @@ def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layer
     """
     if vpp == 1:
         start = model.num_layers - left.layers
-        early = max(0, left.early - layers)
-        yield Option((_chunk(model, pp, rank, 1, 0, start, layers),), Left(left.layers - layers, early))
+        yield Option((_chunk(model, pp, rank, 1, 0, start, layers),), min(left.early, layers))
         return
     runs = runs_of(model)
     assert runs is not None, "layers that differ from chunk to chunk are not dealt rank by rank"
@@ -78,7 +77,27 @@ def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layer
             _chunk(model, pp, rank, vpp, i, runs.prefix - early if i == 0 else runs.prefix, size)
             for i, size in enumerate(sizes)
         )
-        yield Option(chunks, Left(left.layers - layers, left.early - early))
+        yield Option(chunks, early)
+
+
+class Options:
+    """The options of all ranks of one pipeline, each list made once for all that is alike to it."""
+
+    def __init__(self, model: ModelSpec, pp: int, vpp: int) -> None:
+        self.model, self.pp, self.vpp = model, pp, vpp
+        self._by_run = vpp > 1 or runs_of(model) is not None
+        self._made: dict[tuple[int, int, int], tuple[Option, ...]] = {}
+
+    def start(self, left: Left) -> int:
+        """Of what is left, as much as decides of which kinds the next layers are."""
+        return left.early if self._by_run else left.layers
+
+    def of(self, rank: int, left: Left, layers: int) -> tuple[Option, ...]:
+        """The ways in which ``rank`` takes ``layers`` more layers."""
+        key = rank, self.start(left), layers
+        if key not in self._made:
+            self._made[key] = tuple(options_of(self.model, self.pp, self.vpp, rank, left, layers))
+        return self._made[key]
 
 
 def _chunk(model: ModelSpec, pp: int, rank: int, vpp: int, index: int, start: int, layers: int) -> Chunk:

@@ -7,12 +7,14 @@ equally even ones the one that Megatron says most simply.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from operator import add
 
 from constraints.layout import Layout, PipelineSplit
 from constraints.partition.measures import Ranks
-from constraints.partition.options import Left, Option, lefts_of, options_of, start_of, takes_any_order
+from constraints.partition.options import Left, Option, Options, lefts_of, start_of, takes_any_order
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
 from constraints.problem import Problem
 from constraints.stages import LayerOnEveryRank
@@ -85,24 +87,26 @@ def _regular_splits(model: ModelSpec, pp: int, vpp: int) -> Iterator[PipelineSpl
             yield from (PipelineSplit(first=first, last=ends - first) for first in range(1, ends))
 
 
-def _assignments(model: ModelSpec, pp: int, vpp: int, least: int) -> Iterator[tuple[Assignment, PipelineSplit]]:
-    """Those splits as they come out, where every rank holds ``least`` layers or more."""
-    for assignment, split in _coming_out(model, pp, vpp):
-        if all(assignment.layers_of_rank(rank) >= least for rank in range(pp)):
-            yield assignment, split
+def _assignments(
+    model: ModelSpec, pp: int, vpp: int, least: int, unevenness: int | None = None
+) -> Iterator[tuple[Assignment, PipelineSplit]]:
+    """Those splits as they come out, where every rank holds ``least`` layers or more; as uneven as said, if it is."""
+    for sizes, split in _coming_out(model, pp, vpp):
+        if unevenness in (None, _unevenness(sizes)) and all(sum(sizes[rank::pp]) >= least for rank in range(pp)):
+            yield from_sizes(model, pp, sizes), split
 
 
-def _coming_out(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[Assignment, PipelineSplit]]:
+def _coming_out(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[tuple[int, ...], PipelineSplit]]:
     if (segments := segment_sizes(model)) is not None:
         if len(segments) == pp and vpp == 1:
-            yield from_sizes(model, pp, segments), PipelineSplit()
+            yield segments, PipelineSplit()
         return
     seen = set()
     for split in _regular_splits(model, pp, vpp):
         sizes = sizes_of_split(model.num_layers, pp, vpp, split)
         if sizes is not None and len(sizes) == pp * vpp and min(sizes) >= 0 and sizes not in seen:
             seen.add(sizes)
-            yield from_sizes(model, pp, sizes), split
+            yield sizes, split
 
 
 def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | None:
@@ -112,15 +116,15 @@ def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | No
     for assignment, split in _assignments(model, x.pp, x.chunks_per_rank, least):
         parts = list(enumerate(assignment.of_ranks()))
         measures = tuple(max(ranks.measure(name, rank, chunks) for rank, chunks in parts) for name in names)
-        key = (*measures, _unevenness(assignment))
+        key = (*measures, _unevenness(assignment.sizes))
         if (best is None or key < best[0]) and all(ranks.fits(rank, chunks) for rank, chunks in parts):
             best = key, Partition(assignment, split)
     return None if best is None else best[1]
 
 
-def _unevenness(assignment: Assignment) -> int:
+def _unevenness(sizes: Iterable[int]) -> int:
     """Of all splits of the same layers the most even has least."""
-    return sum(size**2 for size in assignment.sizes)
+    return sum(size**2 for size in sizes)
 
 
 class _Search:
@@ -132,6 +136,7 @@ class _Search:
         self.most = -(-self.model.num_layers // self.pp) + SPARE
         self.limits: dict[str, int] = {}
         self.rooms: dict[int, int] = {}
+        self.options = Options(self.model, self.pp, self.vpp)
 
     def best(self) -> Partition | None:
         if sum(self._room(rank) for rank in range(self.pp)) < self.model.num_layers:
@@ -141,7 +146,7 @@ class _Search:
             if found is None:
                 return None
             self.limits[name] = found
-        tables = self._tables(lambda before, rank, option: before + option.unevenness)
+        tables = self._tables(lambda rank, option: option.unevenness, add)
         assignment = self._simplest(tables[-1][NOTHING]) or self._backwards(tables)
         return Partition(assignment, simplest_split(self.model, assignment))
 
@@ -164,49 +169,52 @@ class _Search:
         """What the rank may take as ``layers`` layers, whatever earlier ranks have left."""
         for left in lefts_of(self.model, self.vpp):
             if left.layers >= layers:
-                yield from self._taking(rank, left, layers)
+                yield from self.options.of(rank, left, layers)
 
     def _smallest(self, name: str) -> int | None:
         """The smallest value under which all ranks can keep the measure ``name``."""
-        measure = self.ranks.measure
         while True:
-            tables = self._tables(lambda before, rank, option: max(before, measure(name, rank, option.chunks)))
-            found = tables[-1].get(NOTHING)
+            found = self._tables(partial(self._measured, name), max)[-1].get(NOTHING)
             if self.most >= self.model.num_layers or (found is not None and found < self._beyond(name)):
                 return found
             self.most = min(self.model.num_layers, 2 * self.most)
+
+    def _measured(self, name: str, rank: int, option: Option) -> int:
+        return self.ranks.measure(name, rank, option.chunks)
 
     def _beyond(self, name: str) -> int:
         """The least that a rank with more layers than are tried would count."""
         layers = min(self.most + 1, self.model.num_layers)
         options = ((rank, option) for rank in range(self.pp) for option in self._anywhere(rank, layers))
-        return min(self.ranks.measure(name, rank, option.chunks) for rank, option in options)
+        return min(self._measured(name, rank, option) for rank, option in options)
 
-    def _taking(self, rank: int, left: Left, layers: int) -> Iterator[Option]:
-        return options_of(self.model, self.pp, self.vpp, rank, left, layers)
-
-    def _tables(self, reckon: Callable[[int, int, Option], int]) -> list[dict[Left, int]]:
-        """For each rank what can be left after it, and the least that ``reckon`` comes to on the way."""
+    def _tables(self, price: Callable[[int, Option], int], total: Callable[[int, int], int]) -> list[dict[Left, int]]:
+        """For each rank what can be left after it, and the least ``total`` of what the options on the way ``price`` at."""
         tables = [{start_of(self.model): 0}]
         for rank in range(self.pp):
             table: dict[Left, int] = {}
+            prices: dict[tuple[int, int], dict[int, int]] = {}
             for left, before in tables[-1].items():
-                for option in self._options(rank, left):
-                    reckoned = reckon(before, rank, option)
-                    if option.left not in table or reckoned < table[option.left]:
-                        table[option.left] = reckoned
+                for layers in self._sizes(rank, left):
+                    key = self.options.start(left), layers
+                    if key not in prices:
+                        prices[key] = _cheapest(self._admitted(rank, left, layers), partial(price, rank))
+                    for early, priced in prices[key].items():
+                        reached, after = total(before, priced), Left(left.layers - layers, left.early - early)
+                        if after not in table or reached < table[after]:
+                            table[after] = reached
             tables.append(table)
         return tables
 
-    def _options(self, rank: int, left: Left) -> Iterator[Option]:
-        """What the rank may take so that the others can take the rest."""
+    def _sizes(self, rank: int, left: Left) -> range:
+        """How many layers the rank may take so that the others can take the rest."""
         others = self.pp - 1 - rank
         low = max(self.least, left.layers - others * self.most)
         high = min(self.most, self._room(rank), left.layers - others * self.least)
-        for layers in range(low, high + 1):
-            for option in self._taking(rank, left, layers):
-                if self._admits(rank, option.chunks):
-                    yield option
+        return range(low, high + 1)
+
+    def _admitted(self, rank: int, left: Left, layers: int) -> list[Option]:
+        return [option for option in self.options.of(rank, left, layers) if self._admits(rank, option.chunks)]
 
     def _admits(self, rank: int, chunks: tuple[Chunk, ...]) -> bool:
         within = all(self.ranks.measure(name, rank, chunks) <= most for name, most in self.limits.items())
@@ -214,9 +222,8 @@ class _Search:
 
     def _simplest(self, unevenness: int) -> Assignment | None:
         """The split with the shortest form that is as good and as even as any."""
-        for assignment, _ in _assignments(self.model, self.pp, self.vpp, self.least):
-            as_even = _unevenness(assignment) == unevenness
-            if as_even and all(self._admits(rank, chunks) for rank, chunks in enumerate(assignment.of_ranks())):
+        for assignment, _ in _assignments(self.model, self.pp, self.vpp, self.least, unevenness):
+            if all(self._admits(rank, chunks) for rank, chunks in enumerate(assignment.of_ranks())):
                 return assignment
         return None
 
@@ -226,12 +233,21 @@ class _Search:
         for rank in reversed(range(self.pp)):
             ways = (
                 (option, before)
-                for before, reckoned in tables[rank].items()
-                for option in self._options(rank, before)
-                if option.left == left and reckoned + option.unevenness == tables[rank + 1][left]
+                for before, reached in tables[rank].items()
+                if (layers := before.layers - left.layers) in self._sizes(rank, before)
+                for option in self._admitted(rank, before, layers)
+                if before.early - option.early == left.early and reached + option.unevenness == tables[rank + 1][left]
             )
             option, left = max(ways, key=lambda way: (way[1].layers, way[1].early))
             sizes[rank] = tuple(chunk.layers for chunk in option.chunks)
         return from_sizes(
             self.model, self.pp, tuple(sizes[i % self.pp][i // self.pp] for i in range(self.pp * self.vpp))
         )
+
+
+def _cheapest(options: Iterable[Option], price: Callable[[Option], int]) -> dict[int, int]:
+    """The least that the options come to, by how many layers of the first run they take."""
+    least: dict[int, int] = {}
+    for option in options:
+        least[option.early] = min(price(option), least.get(option.early, price(option)))
+    return least

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import ge, mul
 
 from constraints.pipeline.assignment import Assignment, Chunk, kinds_of
 from constraints.pipeline.schedule import chunks_alive, in_flight
@@ -95,8 +96,8 @@ def stages_of(
     microbatches: int,
     ranks: tuple[int, ...] | None = None,
 ) -> tuple[Stage, ...]:
-    """Every stage of the pipeline (or those of ``ranks``) in order; a rank with several fullest states stands there once for
-    each.
+    """Every stage of the pipeline (or those of ``ranks``) in order; a rank stands there once for each of its states of which
+    one is the fullest.
 
     ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be
     capped.
@@ -108,17 +109,36 @@ def stages_of(
 def _rank(
     model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int, rank: int
 ) -> list[Stage]:
-    """The stage of one rank, once for each of its fullest states."""
+    """The stage of one rank, once for each of the states of which one is its fullest."""
     return rank_stages(model, assignment.pp, vpp, group, microbatches, rank, assignment.of_rank(rank))
 
 
 def rank_stages(
     model: ModelSpec, pp: int, vpp: int | None, group: int, microbatches: int, rank: int, chunks: tuple[Chunk, ...]
 ) -> list[Stage]:
-    """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of its fullest states."""
+    """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of the states of which one is its fullest:
+    no other has at least as much of everything alive."""
     kinds = [kinds_of(model, chunk) for chunk in chunks]
-    states = _states(kinds, pp, vpp, group, microbatches, rank)
-    return _in_states(pp, vpp, rank, chunks, kinds, states)
+    alike = all(kind == kinds[0] for kind in kinds) and not any(chunk.mtp for chunk in chunks)
+    states = _states(alike, len(chunks), pp, vpp, group, microbatches, rank)
+    return _in_states(pp, vpp, rank, chunks, kinds, _fullest(states, kinds, chunks))
+
+
+def _fullest(
+    states: Iterable[tuple[int, ...]], kinds: list[Counter[LayerKind]], chunks: tuple[Chunk, ...]
+) -> Iterable[tuple[int, ...]]:
+    """Those of ``states`` in which most is alive."""
+    states = list(states)
+    if len(states) == 1:
+        return states
+    alike = {*kinds[0]}.union(*kinds)
+    weights = [tuple(counts[kind] for counts in kinds) for kind in alike] + [tuple(chunk.mtp for chunk in chunks)]
+    alive = {tuple(sum(map(mul, weight, copies)) for weight in weights): copies for copies in states}
+    most: list[tuple[int, ...]] = []
+    for held in sorted(alive, reverse=True):  # none is covered by one that comes after it
+        if not any(all(map(ge, other, held)) for other in most):
+            most.append(held)
+    return sorted(alive[held] for held in most)
 
 
 def begun_stages(model: ModelSpec, assignment: Assignment, vpp: int, group: int) -> tuple[Stage, ...]:
@@ -165,12 +185,12 @@ def _in_states(
 
 
 def _states(
-    kinds: list[Counter[LayerKind]], pp: int, vpp: int | None, group: int, microbatches: int, rank: int
+    alike: bool, chunks: int, pp: int, vpp: int | None, group: int, microbatches: int, rank: int
 ) -> Iterable[tuple[int, ...]]:
     """The fullest states of one rank, as micro-batches per chunk."""
     if vpp is None:
-        return [(pp - rank,) * len(kinds)]  # several chunks only where vpp is set without a pipeline
-    if all(kind == kinds[0] for kind in kinds):  # chunks weigh the same: any split of the total will do
+        return [(pp - rank,) * chunks]  # several chunks only where vpp is set without a pipeline
+    if alike:  # chunks weigh the same: any split of the total will do
         alive = chunks_alive(pp, vpp, group, microbatches, rank)
         return [tuple(alive // vpp + (chunk < alive % vpp) for chunk in range(vpp))]
     return sorted(in_flight(pp, vpp, group, microbatches, rank))
