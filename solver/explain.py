@@ -20,7 +20,7 @@ from constraints.pins import Limit
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
-from solver.completion import placed
+from solver.completion import placed_somewhere
 from solver.model import Model
 from solver.placing import placed_solution
 from solver.search import Disagreement, new_solver, run
@@ -135,7 +135,7 @@ class Oracle:
         self.questions += 1
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return None
-        layout = placed(self.problem, self._model.layout(solver.value), fitting=CAPACITY in kept)
+        layout = placed_somewhere(self.problem, self._model.layout(solver.value), fitting=CAPACITY in kept)
         if layout is None:
             return None
         return layout if all(self.rules[name].holds(self.problem, layout) for name in kept) else None

@@ -18,6 +18,7 @@ from constraints.pins import Pin
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
 from constraints.rule import Rule
+from solver.completion import placed
 from solver.conflicts import Conflicts, Correction
 from solver.edits import Changed, asked_words, without_pins
 from solver.feasibility import any_layout, least_memory, plainest_layout
@@ -105,17 +106,19 @@ class _Finder:
         return WaysOut(tuple(self._with_best_layouts(shown)), tuple(self.useless), self.least)
 
     def _with_best_layouts(self, ways: list[WayOut]) -> Iterator[WayOut]:
-        """The ways with the best layout by the objective, as long as they are small enough together."""
+        """The ways with the best layout by the objective, as long as they are small enough together; the others with their
+        layers where the objective likes them best."""
         left = MOST_SEARCHED
         for way in ways:
             problem = way.changed.problem
             size = _search_size(problem)
-            if size > left:
-                yield way
-                continue
-            left -= size
-            found = best_layouts(problem, seconds=LONGEST_SEARCH)
-            yield replace(way, layout=found.layouts[0], best=True) if found.status == "optimal" else way
+            if size <= left:
+                left -= size
+                found = best_layouts(problem, seconds=LONGEST_SEARCH)
+                if found.status == "optimal":
+                    yield replace(way, layout=found.layouts[0], best=True)
+                    continue
+            yield replace(way, layout=placed(problem, way.layout) or way.layout)
 
     # -- one change
 

@@ -14,7 +14,8 @@ from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Recompute
 from constraints.memory.budget import CAPACITY
 from constraints.partition.bounds import Forms, Pipelines
-from constraints.partition.search import best_partition, may_idle
+from constraints.partition.fitting import some_partition
+from constraints.partition.search import may_idle
 from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
 from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
@@ -57,7 +58,7 @@ def _holds_too_much(rule: Rule, space: Space, box: Box) -> bool:
         return True
     if any(len(values) > 1 for values in box.values()):
         return False
-    return best_partition(space.problem, space.layout({name: values[0] for name, values in box.items()})) is None
+    return some_partition(space.problem, space.layout({name: values[0] for name, values in box.items()})) is None
 
 
 def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
@@ -65,7 +66,7 @@ def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     otherwise would be wrong."""
     taken = point_at_the_end(space, box)
     if taken is not None and rule.id == CAPACITY:
-        return best_partition(space.problem, space.layout(taken)) is not None
+        return some_partition(space.problem, space.layout(taken)) is not None
     return taken is not None and Partial(space, taken).kept_by(rule)
 
 

@@ -45,7 +45,7 @@ BEST_FIRST = (
 )
 """The order in which decisions are split where a bound on the objective is what closes most leaves."""
 SAMPLED = 4
-"""Every so many leaves a completion is put to the reason itself too: a bound that says otherwise would be wrong."""
+"""Every so many questions a completion is put to the reason itself too: a bound that says otherwise would be wrong."""
 FIRST_BOUNDS = 400
 """Dear questions, about a millisecond each, that one order of the decisions may ask before another is tried."""
 
@@ -93,6 +93,7 @@ class _Verifier:
     def __init__(self, reasons: Sequence[Reason], space: Space, limits: Limits) -> None:
         self.reasons, self.space, self.limits = reasons, space, limits
         self.done = Verification()
+        self.asked: Counter[int] = Counter()
 
     def verify(self, tree: Tree, box: Box) -> None:
         if isinstance(tree, int) and not isinstance(tree, bool):
@@ -145,23 +146,18 @@ class _Verifier:
     def _done(self, number: int, box: Box, leaves: int) -> None:
         """Note leaves that are excluded; now and then the other way about is asked as well."""
         reason, done = self.reasons[number], self.done
-        samples = _samples(done.leaves[number])
         done.leaves[number] += leaves
+        self.asked[number] += 1
         done.bounds += reason.dear * leaves
         if done.bounds > self.limits.bounds or sum(done.leaves.values()) > self.limits.leaves:
             raise TooLarge(str(self.limits))
-        if _samples(done.leaves[number]) > samples and reason.contradicted(self.space, box):
+        if self.asked[number] % SAMPLED == 1 and reason.contradicted(self.space, box):
             self._refuse(number, box)
 
     def _refuse(self, number: int, box: Box) -> NoReturn:
         reason = self.reasons[number]
         shown = ", ".join(f"{name}={values[0]}" for name, values in box.items() if len(values) == 1)
         raise InvalidTree(f"{reason.id} is not shown to {reason.what} everywhere on {shown or 'the whole space'}")
-
-
-def _samples(leaves: int) -> int:
-    """How many of the first ``leaves`` are sampled: the first is, and then every so many."""
-    return -(-leaves // SAMPLED)
 
 
 def leaf_numbers(tree: Tree, times: int = 1) -> Iterator[int]:
