@@ -17,11 +17,11 @@ from constraints.rule import Rule
 from solver.arithmetic import LARGEST, BoundsError
 from solver.explain import may_do_without_interleaving
 from solver.model import Model
-from solver.objectives import post_tie_break
+from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import placed_solution
 from solver.search import Disagreement, best_layouts, new_solver, run
 
-__all__ = ["any_layout", "least_memory", "nearest_to", "plainest_layout"]
+__all__ = ["any_layout", "least_memory", "memory_floor", "nearest_to", "plainest_layout"]
 
 MOST_WORK = 1.0
 """Deterministic time for one question: a few times what the dearest recorded scenario takes."""
@@ -85,6 +85,20 @@ def _least_memory(problem: Problem) -> Layout | None:
     roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
     found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=not may_do_without_interleaving(problem))
     return found.layouts[0] if found.layouts else None
+
+
+def memory_floor(problem: Problem) -> int | None:
+    """Bytes that the fullest stage of no layout stays below, wherever its layers are; ``None`` if there is no layout."""
+    model = _model(replace(problem, budget_bytes=ROOMY))
+    if model is None:
+        return None
+    held = OBJECTIVES["memory"].post(model)
+    model.cp.minimize(held.expression())
+    solver = new_solver(LONGEST_SECONDS)
+    solver.parameters.max_deterministic_time = MOST_WORK
+    if run(model.cp, solver) != cp_model.OPTIMAL:
+        return None
+    return int(solver.value(held.expression())) // 100
 
 
 def _model(problem: Problem) -> Model | None:

@@ -95,7 +95,7 @@ class Forms:
 
     def _may_keep_within(self, pipelines: Pipelines, bound: int) -> bool:
         pp, missing = pipelines.pp, self.body
-        for end in {pp - 1, 0}:
+        for end in (pp - 1, 0)[:pp]:  # the last rank is the likeliest to be beyond any bound
             most = self._most(pipelines, end, bound)
             if most is None:
                 return False
