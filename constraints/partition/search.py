@@ -139,8 +139,7 @@ class _Search:
         self.options = Options(self.model, self.pp, self.vpp)
 
     def best(self) -> Partition | None:
-        rooms = [self._room(rank) for rank in range(self.pp)]
-        if sum(rooms) < self.model.num_layers or min(rooms) < self.least:
+        if sum(self._room(rank) for rank in range(self.pp)) < self.model.num_layers:
             return None
         for name in self.names:
             found = self._smallest(name)
