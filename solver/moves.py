@@ -16,7 +16,7 @@ from constraints.refutation.space import divisors
 from constraints.rule import Rule
 from models_catalog.schema import GpuSpec
 from solver.edits import Changed, with_pins_as_in, without_pins
-from solver.feasibility import any_layout, memory_floor, nearest_to
+from solver.feasibility import least_memory, nearest_to, plainest_layout
 from solver.search import Disagreement
 
 __all__ = [
@@ -51,7 +51,7 @@ def first_feasible(candidates: Iterable[Changed], most: int = 1 << 30) -> Change
     for tried, candidate in enumerate(candidates):
         if tried >= most:
             return None
-        if any_layout(candidate.problem) is not None:
+        if plainest_layout(candidate.problem) is not None:
             return candidate
     return None
 
@@ -130,8 +130,9 @@ def fewer_gpus(start: Changed) -> Changed | None:
 def enough_memory(start: Changed, count: int) -> int:
     """``count``, or about as many GPUs as the least memory on ``count`` of them divides into: a place to begin at."""
     problem = start.gpus(count).problem
-    floor = memory_floor(problem)
-    return max(count, int(0.9 * count * floor / problem.budget_bytes)) if floor is not None else count
+    least = least_memory(problem)
+    report = memory_report(problem, least) if least is not None else None
+    return max(count, int(0.9 * count * report.high_bytes / report.budget_bytes)) if report else count
 
 
 def larger_counts(problem: Problem, at_least: int) -> Iterator[int]:

@@ -21,7 +21,7 @@ from constraints.rule import Rule
 from solver.completion import placed
 from solver.conflicts import Conflicts, Correction
 from solver.edits import Changed, asked_words, without_pins
-from solver.feasibility import any_layout, least_memory, plainest_layout
+from solver.feasibility import least_memory, plainest_layout
 from solver.fewest_count import fewest_note
 from solver.moves import (
     Move,
@@ -212,7 +212,7 @@ class _Finder:
         )
         for kind, move in moves:
             moved = move(without_pins(start, pins))
-            if moved is None or any_layout(moved.problem) is None:
+            if moved is None or plainest_layout(moved.problem) is None:
                 continue
             moved = repinned(moved, pins)
             way = self._witnessed(kind, moved, _gpus_distance, len(pins)) if moved is not None else None
