@@ -15,6 +15,7 @@ from typing import Any
 from constraints.partition.kinds import ends_with, fewest_in_windows, runs_of, starts_with
 from constraints.partition.parts import behind
 from constraints.partition.rank import Rank
+from constraints.partition.rooms import have_room
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
 
@@ -94,36 +95,7 @@ class Forms:
         return len(pipelines.chunks) == 1 or any(self._may_keep_within(alone, bound) for alone in pipelines.each())
 
     def _may_keep_within(self, pipelines: Pipelines, bound: int) -> bool:
-        pp, missing = pipelines.pp, self.body
-        for end in (pp - 1, 0)[:pp]:  # the last rank is the likeliest to be beyond any bound
-            most = self._most(pipelines, end, bound)
-            if most is None:
-                return False
-            missing -= most
-        return missing <= 0 or (pp > 2 and self._room_between(pipelines, bound, missing) >= missing)
-
-    def _room_between(self, pipelines: Pipelines, bound: int, enough: int) -> int:
-        """The layers that the ranks between the ends can take together; where they are too few or ``enough``, only about.
-
-        A later rank keeps fewer activations alive and can take as many layers or more.
-        """
-        first, last = 1, pipelines.pp - 2
-        fewest, most = self._most(pipelines, first, bound), self._most(pipelines, last, bound)
-        if fewest is None or most is None:
-            return 0
-        ranks = last - first + 1
-        if ranks * most < enough or ranks * fewest >= enough:
-            return ranks * most
-        return self._room_of(pipelines, bound, (first, fewest), (last, most)) + most
-
-    def _room_of(self, pipelines: Pipelines, bound: int, first: tuple[int, int], end: tuple[int, int]) -> int:
-        """The layers of the ranks from ``first`` up to ``end``, which does not count; each with the most that it can take."""
-        (low, fewest), (high, most) = first, end
-        if fewest == most or high - low == 1:
-            return (high - low) * fewest
-        middle = (low + high) // 2
-        taken = middle, self._most(pipelines, middle, bound) or 0
-        return self._room_of(pipelines, bound, first, taken) + self._room_of(pipelines, bound, taken, end)
+        return have_room(pipelines.pp, self.body, lambda rank: self._most(pipelines, rank, bound))
 
     def _most(self, pipelines: Pipelines, rank: int, bound: int) -> int | None:
         """The most layers of the body that the rank can take; ``None`` if it is beyond the bound with the fewest."""
