@@ -69,7 +69,7 @@ def plainest_layout(problem: Problem) -> Layout | None:
 
 
 def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
-    """Like :func:`plainest_layout`, but with the decisions named in ``wanted`` as near to those values as can be, in octaves."""
+    """Like :func:`plainest_layout`, but with the decisions in ``wanted`` as near to those values as can be, in octaves."""
     model = _model(problem)
     if model is None:
         return None

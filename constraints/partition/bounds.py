@@ -127,7 +127,8 @@ class Forms:
             totals = [total + each * count for total, each in zip(totals, layer[kind], strict=True)]
             if self.alive:
                 totals = [total + each * alive for total, each in zip(totals, live[kind], strict=True)]
-        return max(totals)
+        largest: int = max(totals)
+        return largest
 
     def _form(self, where: str) -> tuple[list[int], Mapping[LayerKind, list[int]], Mapping[LayerKind, list[int]]]:
         """The quantities with no layer, and what a layer and a live layer of each kind adds to each."""

@@ -1,4 +1,4 @@
-"""Whether the layers fit somewhere on given degrees: the usual place is looked at first, the best partition only if need be."""
+"""Whether the layers fit anywhere on given degrees: the usual place is looked at first, all partitions only if need be."""
 
 from __future__ import annotations
 
