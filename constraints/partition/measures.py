@@ -73,14 +73,15 @@ class Ranks:
             return False
         return self.most_held is None or held(self, stage) <= self.most_held
 
+    def alike(self, name: str, rank: int) -> int:
+        """A rank that counts the same with the same chunks: any between the ends, unless it is the state that counts."""
+        return rank if MEASURES[name][1] or rank == self.pp - 1 else min(rank, 1)
+
     def measure(self, name: str, rank: int, chunks: tuple[Chunk, ...]) -> int:
         """How much the rank with ``chunks`` counts by the measure ``name`` of :data:`MEASURES`."""
         measure, by_state = MEASURES[name]
-        stages = self.stages(rank, chunks)
-        if not by_state:
-            stages = stages[:1]
         worst = 0
-        for stage in stages:
+        for stage in self.stages(self.alike(name, rank), chunks)[: None if by_state else 1]:
             key = (name, stage.copies if by_state else (), _content(stage))
             if key not in self._found:
                 self._found[key] = measure(self, stage)

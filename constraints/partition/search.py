@@ -7,12 +7,15 @@ equally even ones the one that Megatron says most simply.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from heapq import heapify, heappop, heapreplace
 from operator import add
 
 from constraints.layout import Layout, PipelineSplit
+from constraints.partition.kinds import runs_of
 from constraints.partition.measures import Ranks
 from constraints.partition.options import Left, Option, Options, lefts_of, start_of, takes_any_order
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
@@ -32,8 +35,10 @@ MEASURES_OF = {
 """By objective: what the slowest or fullest rank is judged by, first things first."""
 
 NOTHING = Left(0, 0)
-SPARE = 2
-"""Layers beyond the mean that a rank is first tried with."""
+PLENTY = 2
+"""A rank that has room for so many times the mean is taken to have room for all layers."""
+WIDER = (1, 4, 16, 64, 256)
+"""64ths of what a rank counts at least, by which more is allowed in turn."""
 
 
 @dataclass(frozen=True)
@@ -133,60 +138,129 @@ class _Search:
     def __init__(self, ranks: Ranks, names: tuple[str, ...], least: int) -> None:
         self.ranks, self.names, self.least = ranks, names, least
         self.model, self.pp, self.vpp = ranks.model, ranks.layout.pp, ranks.layout.chunks_per_rank
-        self.most = -(-self.model.num_layers // self.pp) + SPARE
         self.limits: dict[str, int] = {}
-        self.rooms: dict[int, int] = {}
+        self.rooms: list[int] | None = None
+        self.most = [self.model.num_layers] * self.pp
         self.options = Options(self.model, self.pp, self.vpp)
+        self.lefts = lefts_of(self.model, self.vpp)
+        self.lightest: dict[tuple[str, int, int], int] = {}
 
     def best(self) -> Partition | None:
-        if sum(self._room(rank) for rank in range(self.pp)) < self.model.num_layers:
-            return None
         for name in self.names:
             found = self._smallest(name)
             if found is None:
                 return None
-            self.limits[name] = found
+            self._limit(name, found)
         tables = self._tables(lambda rank, option: option.unevenness, add)
         assignment = self._simplest(tables[-1][NOTHING]) or self._backwards(tables)
         return Partition(assignment, simplest_split(self.model, assignment))
 
+    # -- what ranks may take at most
+
+    def _limit(self, name: str, most: int | None) -> None:
+        """From now on no rank exceeds ``most`` by the measure ``name`` (``None``: as much as it likes)."""
+        self.limits.pop(name, None)
+        if most is not None:
+            self.limits[name] = most
+        self.most = [self._most(rank) for rank in range(self.pp)]
+
+    def _most(self, rank: int) -> int:
+        """The most layers that the rank may take under ``limits`` and, where that has been looked at, memory."""
+        most = self.model.num_layers if self.rooms is None else self.rooms[rank]
+        return _last(partial(self._within, rank), most) if self.limits else most
+
+    def _within(self, rank: int, layers: int) -> bool:
+        return all(self._lightest(name, rank, layers) <= most for name, most in self.limits.items())
+
     def _room(self, rank: int) -> int:
         """The most layers with which the rank may fit, whatever is left of the first run: with more it holds more."""
-        if rank not in self.rooms:
-            low, high = 0, min(2 * self.most, self.model.num_layers)
-            if self._takes(rank, high):
-                low = high = self.model.num_layers  # room enough; how much is no matter
-            while low < high:
-                middle = (low + high + 1) // 2
-                low, high = (middle, high) if self._takes(rank, middle) else (low, middle - 1)
-            self.rooms[rank] = low
-        return self.rooms[rank]
+        plenty = min(PLENTY * -(-self.model.num_layers // self.pp), self.model.num_layers)
+        if self._takes(rank, plenty):
+            return self.model.num_layers  # how much room there is is no matter
+        return _last(partial(self._takes, rank), plenty)
 
     def _takes(self, rank: int, layers: int) -> bool:
         return any(self.ranks.fits(rank, option.chunks) for option in self._anywhere(rank, layers))
 
-    def _anywhere(self, rank: int, layers: int) -> Iterator[Option]:
-        """What the rank may take as ``layers`` layers, whatever earlier ranks have left."""
-        for left in lefts_of(self.model, self.vpp):
-            if left.layers >= layers:
-                yield from self.options.of(rank, left, layers)
-
-    def _smallest(self, name: str) -> int | None:
-        """The smallest value under which all ranks can keep the measure ``name``."""
-        while True:
-            found = self._tables(partial(self._measured, name), max)[-1].get(NOTHING)
-            if self.most >= self.model.num_layers or (found is not None and found < self._beyond(name)):
-                return found
-            self.most = min(self.model.num_layers, 2 * self.most)
+    def _lightest(self, name: str, rank: int, layers: int) -> int:
+        """The least that the rank counts with ``layers`` layers."""
+        key = name, self.ranks.alike(name, rank), layers
+        if key not in self.lightest:
+            self.lightest[key] = min(self._measured(name, rank, option) for option in self._anywhere(rank, layers))
+        return self.lightest[key]
 
     def _measured(self, name: str, rank: int, option: Option) -> int:
         return self.ranks.measure(name, rank, option.chunks)
 
-    def _beyond(self, name: str) -> int:
-        """The least that a rank with more layers than are tried would count."""
-        layers = min(self.most + 1, self.model.num_layers)
-        options = ((rank, option) for rank in range(self.pp) for option in self._anywhere(rank, layers))
-        return min(self._measured(name, rank, option) for rank, option in options)
+    def _anywhere(self, rank: int, layers: int) -> Iterator[Option]:
+        """What the rank may take as ``layers`` layers, whatever earlier ranks have left."""
+        for left in self.lefts if rank else [start_of(self.model)]:
+            if left.layers >= layers:
+                yield from self.options.of(rank, left, layers)
+
+    # -- how little will do
+
+    def _smallest(self, name: str) -> int | None:
+        """The smallest value under which all ranks can keep the measure ``name``; ``None`` if they do not fit at all.
+
+        What ranks come to if layers are dealt one by one is mostly it. Else more and more is allowed, until it can be done:
+        what is then found is the smallest. Memory is asked about only where it is short.
+        """
+        for limit in self._limits(name):
+            self._limit(name, limit)
+            found = self._tables(partial(self._measured, name), max)[-1].get(NOTHING)
+            if found is not None:
+                return found
+        return None
+
+    def _limits(self, name: str) -> Iterator[int | None]:
+        if self.rooms is None:
+            yield self._dealt(name)
+            self.rooms = [self._room(rank) for rank in range(self.pp)]
+        least = self._dealt(name)
+        if least is None:
+            return
+        yield least
+        for parts in WIDER:
+            yield least + least * parts // 64
+        yield None
+
+    def _usual(self, name: str, rank: int, layers: int) -> int:
+        """What the rank counts at least with ``layers`` layers where the first rank has taken the first run."""
+        runs = runs_of(self.model)
+        if not rank or runs is None or layers > runs.body:
+            return self._lightest(name, rank, layers)
+        left = Left(runs.body, 0)
+        return min(self._measured(name, rank, option) for option in self.options.of(rank, left, layers))
+
+    def _dealt(self, name: str) -> int | None:
+        """What the fullest rank counts when layer by layer goes to the rank that then counts least, the first run to the
+        first rank; ``None`` if there is no room for all."""
+        self._limit(name, None)
+        if sum(self.most) < self.model.num_layers or min(self.most) < self.least:
+            return None
+
+        def with_layers(rank: int, layers: int) -> tuple[int, int, int]:
+            usual = self.lefts[0 if rank else -1]
+            return (
+                min(self._measured(name, rank, option) for option in self.options.of(rank, usual, layers)),
+                rank,
+                layers,
+            )
+
+        worst = max(with_layers(rank, self.least) for rank in range(self.pp))[0]
+        waiting = [with_layers(rank, self.least + 1) for rank in range(self.pp) if self.most[rank] > self.least]
+        heapify(waiting)
+        for _ in range(self.model.num_layers - self.least * self.pp):
+            counted, rank, layers = waiting[0]
+            worst = max(worst, counted)
+            if layers < self.most[rank]:
+                heapreplace(waiting, with_layers(rank, layers + 1))
+            else:
+                heappop(waiting)
+        return worst
+
+    # -- rank by rank
 
     def _tables(self, price: Callable[[int, Option], int], total: Callable[[int, int], int]) -> list[dict[Left, int]]:
         """For each rank what can be left after it, and the least ``total`` of what the options on the way ``price`` at."""
@@ -209,8 +283,8 @@ class _Search:
     def _sizes(self, rank: int, left: Left) -> range:
         """How many layers the rank may take so that the others can take the rest."""
         others = self.pp - 1 - rank
-        low = max(self.least, left.layers - others * self.most)
-        high = min(self.most, self._room(rank), left.layers - others * self.least)
+        low = max(self.least, left.layers - sum(self.most[rank + 1 :]))
+        high = min(self.most[rank], left.layers - others * self.least)
         return range(low, high + 1)
 
     def _admitted(self, rank: int, left: Left, layers: int) -> list[Option]:
@@ -243,6 +317,11 @@ class _Search:
         return from_sizes(
             self.model, self.pp, tuple(sizes[i % self.pp][i // self.pp] for i in range(self.pp * self.vpp))
         )
+
+
+def _last(holds: Callable[[int], bool], high: int) -> int:
+    """The last number from 1 to ``high`` for which ``holds``, which it does for all before it; 0 if for none."""
+    return bisect_left(range(1, high + 1), True, key=lambda number: not holds(number))
 
 
 def _cheapest(options: Iterable[Option], price: Callable[[Option], int]) -> dict[int, int]:
