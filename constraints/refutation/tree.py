@@ -76,10 +76,12 @@ class TooLarge(Exception):
 
 @dataclass
 class Verification:
-    """Leaves that were verified, by rule number, and how many of them are of dear rules."""
+    """Leaves that were verified, by rule number; how many of them are of dear rules, and how many are about every partition
+    of the layers."""
 
     leaves: Counter[int] = field(default_factory=Counter)
     bounds: int = 0
+    over_partitions: int = 0
 
 
 def verify_tree(tree: Tree, reasons: Sequence[Reason], space: Space, limits: Limits = REFUTATION) -> Verification:
@@ -149,6 +151,7 @@ class _Verifier:
         done.leaves[number] += leaves
         self.asked[number] += 1
         done.bounds += reason.dear * leaves
+        done.over_partitions += reason.places(self.space, box) * leaves
         if done.bounds > self.limits.bounds or sum(done.leaves.values()) > self.limits.leaves:
             raise TooLarge(str(self.limits))
         if self.asked[number] % SAMPLED == 1 and reason.contradicted(self.space, box):

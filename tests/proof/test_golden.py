@@ -48,8 +48,9 @@ def test_its_report_is_whole_and_its_certificate_stands(name: str) -> None:
     said = report["explanation"]
     assert outcome.code == 1
     assert report["status"] == "infeasible"
-    assert report["solver"]["proof"] == "exhaustive"
     done = verify(read_certificate(outcome.out))
+    assert report["solver"]["proof"] == done.level
+    assert report["solver"]["proof_steps"] == sum(done.leaves.values())
     assert [list(rules) for rules in done.conflicts] == said["conflicts"]
     assert done.ways_out == tuple(way["change"] for way in said["ways_out"])
     assert said["ways_out"], "somebody is left without a way out"
