@@ -42,9 +42,9 @@ class Report:
         """How the status is known: of the first layout that none is better, or that there is none; ``None`` if it is not."""
         if self.refutation is not None:
             return self.refutation.proof
-        return self.certified or (
-            proof_by_search(answer.layout for answer in self.answers) if self.status == "optimal" else None
-        )
+        if self.certified is None and self.status == "optimal":
+            return proof_by_search(answer.layout for answer in self.answers)
+        return self.certified
 
     @cached_property
     def neighbours(self) -> tuple[Neighbour, ...]:
