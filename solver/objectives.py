@@ -23,7 +23,7 @@ from constraints.timing.step import stage_step, step_time
 from solver.model import Model
 from solver.tie_breaks import TIE_BREAKS
 
-__all__ = ["OBJECTIVES", "Objective", "layout_communication_ns"]
+__all__ = ["OBJECTIVES", "Objective", "layout_communication_ns", "post_tie_break", "tie_break_place"]
 
 
 @dataclass(frozen=True)
@@ -163,16 +163,40 @@ OBJECTIVES = {
 
 def post_tie_break(model: Model) -> Any:
     """All tie-breaks as one number whose digits are the places of the decisions' values in their domains."""
-    a, x = model.arithmetic, model.x
+    digits: list[tuple[Any, int]] = [(_recompute_level(model), len(model.x.recompute.options))]
+    for name, ordered in _preferred(model):
+        digits.append((_place(model, getattr(model.x, name), ordered), len(ordered)))
+    return _number(digits)
+
+
+def tie_break_place(model: Model, layout: Layout) -> int | None:
+    """What :func:`post_tie_break` comes to for ``layout``; ``None`` if a decision of it is not in the model's domains."""
+    options = model.x.recompute.options
+    digits: list[tuple[Any, int]] = []
+    chosen = [
+        (options, layout.recompute),
+        *((ordered, getattr(layout, name) or 1) for name, ordered in _preferred(model)),
+    ]
+    for ordered, value in chosen:
+        if value not in ordered:
+            return None
+        digits.append((ordered.index(value), len(ordered)))
+    place: int = _number(digits)
+    return place
+
+
+def _number(digits: list[tuple[Any, int]]) -> Any:
+    """The number with these digits, each given with how many values it has."""
     total: Any = 0
-    digits: list[tuple[Any, int]] = [(_recompute_level(model), len(x.recompute.options))]
-    for name, sign in TIE_BREAKS:
-        quantity = getattr(x, name)
-        values = a.values_of(quantity)
-        digits.append((_place(model, quantity, values, sign), len(values)))
     for digit, size in digits:
         total = total * size + digit
     return total
+
+
+def _preferred(model: Model) -> list[tuple[str, tuple[int, ...]]]:
+    """The decisions of the tie-breaks, each with its values, preferred ones first."""
+    values = [(name, sign, model.arithmetic.values_of(getattr(model.x, name))) for name, sign in TIE_BREAKS]
+    return [(name, tuple(allowed[::sign])) for name, sign, allowed in values]
 
 
 def _recompute_level(model: Model) -> Any:
@@ -180,12 +204,11 @@ def _recompute_level(model: Model) -> Any:
     return level
 
 
-def _place(model: Model, quantity: Any, values: tuple[int, ...], sign: int) -> Any:
-    """The index of ``quantity`` in its ordered values, counted from the preferred end."""
-    if len(values) == 1:
+def _place(model: Model, quantity: Any, ordered: tuple[int, ...]) -> Any:
+    """The index of ``quantity`` in its values, counted from the preferred end."""
+    if len(ordered) == 1:
         return 0
-    ordered = values if sign > 0 else tuple(reversed(values))
-    place = model.arithmetic.range(0, len(values) - 1, "place")
+    place = model.arithmetic.range(0, len(ordered) - 1, "place")
     rows = [(value, i) for i, value in enumerate(ordered)]
     model.cp.add_allowed_assignments([quantity.expression(), place.expression()], rows)
     return place

@@ -14,7 +14,7 @@ from constraints.problem import Problem
 from solver.completion import placed, placed_somewhere
 from solver.model import Model
 
-__all__ = ["DISTINCT", "differs", "forbid", "placed_solution", "with_other_chunks"]
+__all__ = ["DEGREES", "DISTINCT", "differs", "forbid", "placed_solution", "with_other_chunks"]
 
 DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
 """Two layouts in which none of these differs, nor what is recomputed, are one to a person who asks for several."""

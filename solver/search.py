@@ -16,7 +16,8 @@ from solver.arithmetic import LARGEST
 from solver.completion import placed
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
-from solver.placing import DISTINCT, differs, forbid, with_other_chunks
+from solver.placing import differs, forbid, with_other_chunks
+from solver.ranking import Ranking
 from solver.work import spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
@@ -84,21 +85,55 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0, inter
         return Found("infeasible", ())
     cost = OBJECTIVES[problem.objective].post(model)
     order = post_tie_break(model)
-    layouts: list[Layout] = []
-    for _ in range(top):
-        status, layout = best_placed(model, problem.objective, cost, order, deadline)
-        if layout is None:
-            if layouts:
-                break
-            return Found("infeasible" if status == "infeasible" else "unknown", ())
+    status, layout = best_placed(model, problem.objective, cost, order, deadline)
+    if layout is None:
+        return Found("infeasible" if status == "infeasible" else "unknown", ())
+    ranking = Ranking(model, rules, top)
+    ranking.add(layout)
+    if status == "optimal" and top > 1:
+        status = _runners_up(ranking, cost, order, deadline)
+    for layout in ranking.layouts:
         broken = [rule.id for rule in rules if not rule.holds(problem, layout)]
         if broken:
             raise Disagreement(f"the solver's layout breaks {', '.join(broken)}: {layout}")
-        layouts.append(layout)
-        if status != "optimal":
-            return Found("feasible", tuple(layouts))
-        model.cp.add_bool_or(differs(model, layout, DISTINCT))
-    return Found("optimal", tuple(layouts))
+    return Found(status, ranking.layouts)
+
+
+def _runners_up(ranking: Ranking, cost: Any, order: Any, deadline: float) -> str:
+    """Fill ``ranking``, whose model has ``cost`` and ``order``, after the best: the status of the search.
+
+    Layouts near those in the ranking are tried first, which is cheap. The model is then asked for any other whose bound is
+    below the last in the ranking, until there is none.
+    """
+    model = ranking.model
+    while True:
+        ranking.explore()
+        copy = model.cp.clone()
+        for layout in ranking.met.values():
+            copy.add_bool_or(differs(model, layout, cp=copy))
+        if (last := ranking.last) is not None:
+            _better(copy, cost, order, last)
+        else:
+            copy.minimize(cost.expression())
+        solver = new_solver(deadline - time.monotonic())
+        status = run(copy, solver)
+        if status == cp_model.INFEASIBLE:
+            return "optimal"
+        if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+            return "feasible"
+        ranking.judge(model.layout(solver.value))
+
+
+def _better(copy: cp_model.CpModel, cost: Any, order: Any, last: tuple[int, int]) -> None:
+    """Ask of ``copy`` a cost below the one of ``last``, or the same cost and an order below."""
+    known, place = last
+    copy.add(cost.expression() <= known)
+    if isinstance(order, int):
+        copy.add(cost.expression() <= known - 1)
+        return
+    below = copy.new_bool_var("costs less")
+    copy.add(cost.expression() <= known - 1).only_enforce_if(below)
+    copy.add(order.expression() <= place - 1).only_enforce_if(below.negated())
 
 
 def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
