@@ -90,6 +90,11 @@ class Changed:
     def relax(self, rule_id: str) -> Changed:
         return self.also(Edit(f"--relax {rule_id}"), relaxed=self.problem.relaxed | {rule_id})
 
+    def release(self, word: Rule) -> Changed:
+        """A pin or limit left out."""
+        kept = tuple(pin for pin in self.problem.pins if pin is not word)
+        return self.also(Edit("", asked_words(word), _origin(word)), pins=kept)
+
     def switch_off(self, name: str) -> Changed:
         """A switch back at Megatron's default."""
         settings = self.problem.settings

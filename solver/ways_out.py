@@ -6,19 +6,16 @@ smallest corrections that the conflicts leave are tried together. Imports ortool
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import islice
 
 from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
 from constraints.pins import Pin
 from constraints.problem import Problem
-from constraints.refutation.space import values_of_decisions, virtual_stages
 from constraints.rule import Rule
-from solver.completion import placed
 from solver.conflicts import Conflicts, Correction
 from solver.edits import Changed, asked_words, without_pins
 from solver.feasibility import least_memory, plainest_layout
@@ -39,33 +36,12 @@ from solver.moves import (
     shorter_sequence,
     tenths_needed,
 )
-from solver.search import best_layouts
+from solver.releases import releases
+from solver.way_out import COSTS, BestLayouts, WayOut, octaves
 
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
 MOST_WAYS = 6
-MOST_SEARCHED = 500
-"""Size of the problems that are searched for their best layout, together about half a second; beyond it a layout is shown
-that is only known to keep the rules. Sizes and no time, so that the same request gets the same report."""
-LONGEST_SEARCH = 30.0
-
-
-@dataclass(frozen=True)
-class WayOut:
-    """Edits that together lead to ``layout``, which keeps every rule of ``changed.problem``; ``note`` says more.
-
-    ``best`` is true if it is what ``solve`` would find there, false if it is only the plainest layout.
-    """
-
-    changed: Changed
-    layout: Layout
-    cost: tuple[float, float]
-    note: str = ""
-    best: bool = False
-
-    @property
-    def text(self) -> str:
-        return " ".join(str(edit) for edit in self.changed.edits)
 
 
 @dataclass(frozen=True)
@@ -103,30 +79,18 @@ class _Finder:
             unique.setdefault(way.text, way)
         self.useless += self._pins_that_do_not_help()
         shown = list(unique.values())[:MOST_WAYS]
-        return WaysOut(tuple(self._with_best_layouts(shown)), tuple(self.useless), self.least)
-
-    def _with_best_layouts(self, ways: list[WayOut]) -> Iterator[WayOut]:
-        """The ways with the best layout by the objective, as long as they are small enough together; the others with their
-        layers where the objective likes them best."""
-        left = MOST_SEARCHED
-        for way in ways:
-            problem = way.changed.problem
-            size = _search_size(problem)
-            if size <= left:
-                left -= size
-                found = best_layouts(problem, seconds=LONGEST_SEARCH)
-                if found.status == "optimal":
-                    yield replace(way, layout=found.layouts[0], best=True)
-                    continue
-            yield replace(way, layout=placed(problem, way.layout) or way.layout)
+        best = BestLayouts()
+        ways = [best.of(way) for way in shown]
+        ways += islice(releases(Changed(self.problem), self._movable(), ways, best), MOST_WAYS - len(ways))
+        ordered = sorted(ways, key=lambda way: way.cost)
+        return WaysOut(tuple(ordered), tuple(self.useless), self.least)
 
     # -- one change
 
     def _single(self) -> Iterator[WayOut]:
         start = Changed(self.problem)
-        for rule in self.pins.values():
-            if rule.id in self.rules and self._may(rule.id):
-                yield from self._way("pin", start, partial(nearest_pins, pins=[rule]), _pin_distance)
+        for rule in self._movable():
+            yield from self._way("pin", start, partial(nearest_pins, pins=[rule]), _pin_distance)
         for name in self.problem.settings.changed():
             if name in self.read:
                 yield from self._way("pin", start, partial(Changed.switch_off, name=name))
@@ -143,6 +107,10 @@ class _Finder:
             yield from self._machines(start)
         if self.least is not None and self._may("memory"):
             yield from self._memory(start)
+
+    def _movable(self) -> list[Rule]:
+        """The pins and limits that alone may help."""
+        return [rule for rule in self.pins.values() if rule.id in self.rules and self._may(rule.id)]
 
     def _may(self, knob: str) -> bool:
         """False if the conflicts say that this knob alone cannot help."""
@@ -276,40 +244,22 @@ class _Finder:
         return WayOut(moved, layout, (COSTS[kind] + more, far))
 
 
-COSTS = {
-    **{"pin": 1, "advice": 2, "idle": 2, "borderline": 2, "batch": 3, "sequence": 3, "precision": 3, "options": 3},
-    **{"offload": 4, "gpus": 5, "memory": 5, "gpu": 5, "shorter": 6},
-}
-"""What a change costs the person: words first, then what touches convergence, then speed, then machines."""
-
-
-def _search_size(problem: Problem) -> int:
-    """Pipeline shapes times tensor degrees: what the time of a search grows with."""
-    values = values_of_decisions(problem, wide=False)
-    shapes = sum(len(virtual_stages(problem, pp, values["vpp"])) for pp in values["pp"])
-    return shapes * len(values["tp"])
-
-
 def _pin_distance(asked: Problem, changed: Problem) -> float:
     before = {pin.id: pin.value for pin in asked.pins if isinstance(pin, Pin)}
     after = {pin.id: pin.value for pin in changed.pins if isinstance(pin, Pin)}
-    return sum(_octaves(before[name], after[name]) for name in before.keys() & after.keys())
-
-
-def _octaves(a: Any, b: Any) -> float:
-    return abs(math.log2(max(1, int(a or 1)) / max(1, int(b or 1))))
+    return sum(octaves(before[name], after[name]) for name in before.keys() & after.keys())
 
 
 def _batch_distance(asked: Problem, changed: Problem) -> float:
-    return _octaves(asked.global_batch_size, changed.global_batch_size)
+    return octaves(asked.global_batch_size, changed.global_batch_size)
 
 
 def _sequence_distance(asked: Problem, changed: Problem) -> float:
-    return _octaves(asked.seq_length, changed.seq_length)
+    return octaves(asked.seq_length, changed.seq_length)
 
 
 def _gpus_distance(asked: Problem, changed: Problem) -> float:
-    return _octaves(asked.gpus, changed.gpus)
+    return octaves(asked.gpus, changed.gpus)
 
 
 def _idle_note(asked: Problem, changed: Problem) -> str:
