@@ -12,6 +12,7 @@ from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Rule
 from constraints.spelling import spelling_of
 from models_catalog.schema import GpuSpec
+from solver.distance import is_far
 
 __all__ = ["Changed", "Edit", "asked_words", "with_pins_as_in", "without_pins"]
 
@@ -114,11 +115,12 @@ def without_pins(changed: Changed, released: Iterable[Rule]) -> Changed:
     return Changed(replace(changed.problem, pins=kept), changed.edits)
 
 
-def with_pins_as_in(changed: Changed, released: Iterable[Rule], layout: Layout) -> Changed:
-    """The problem with each released word moved to what ``layout`` has."""
+def with_pins_as_in(changed: Changed, released: Iterable[Rule], layout: Layout, *, only_near: bool = False) -> Changed:
+    """The problem with each released word moved to what ``layout`` has, or with ``only_near`` left out where that is far."""
     for rule in released:
         moved, text = _moved(rule, layout)
-        if moved is None:
+        if moved is None or (only_near and is_far(rule, layout)):
+            changed = changed.also(Edit("", asked_words(rule), _origin(rule)))
             continue
         pins = (*changed.problem.pins, moved)
         if text == asked_words(rule):

@@ -74,8 +74,11 @@ def nearest_pins(start: Changed, pins: list[Rule]) -> Changed | None:
     return repinned(without_pins(start, pins), pins)
 
 
-def repinned(released: Changed, pins: list[Rule]) -> Changed | None:
-    """A change without the pins, with them again, as they stand in the layout nearest to what they asked for."""
+def repinned(released: Changed, pins: list[Rule], *, only_near: bool = False) -> Changed | None:
+    """A change without the pins, with them again, as they stand in the layout nearest to what they asked for.
+
+    With ``only_near`` those that would be far from that are left out.
+    """
     if not pins:
         return released
     wanted: dict[str, int] = {}
@@ -83,7 +86,7 @@ def repinned(released: Changed, pins: list[Rule]) -> Changed | None:
         if isinstance(pin, Pin | Limit) and pin.decision != "sequence_parallel":
             wanted[pin.decision] = int(pin.value or 1)
     layout = nearest_to(released.problem, wanted)
-    return with_pins_as_in(released, pins, layout) if layout is not None else None
+    return with_pins_as_in(released, pins, layout, only_near=only_near) if layout is not None else None
 
 
 def nearest_batch(start: Changed) -> Changed | None:

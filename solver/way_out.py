@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
 from solver.completion import placed
 from solver.edits import Changed
-from solver.search import Found, best_layouts
+from solver.search import best_layouts
 from solver.work import bounded_work, spend, work_left
 
-__all__ = ["COSTS", "BestLayouts", "WayOut", "octaves"]
+__all__ = ["COSTS", "BestLayouts", "WayOut"]
 
 COSTS = {
     **{"pin": 1, "release": 1.5, "advice": 2, "idle": 2, "borderline": 2, "batch": 3, "sequence": 3, "precision": 3},
@@ -53,28 +51,25 @@ class BestLayouts:
     def __init__(self) -> None:
         self.left = MOST_SEARCHED
 
-    def affords(self, problem: Problem) -> bool:
-        """True if ``problem`` is small enough for what is left."""
-        return _search_size(problem) <= self.left
+    def layout(self, problem: Problem) -> Layout | None:
+        """The best layout of ``problem`` by its objective; ``None`` if that is more work than is left."""
+        size, most = _search_size(problem), min(MOST_WORK, work_left())
+        if size > self.left:
+            return None
+        self.left -= size
+        with bounded_work(most):
+            found = best_layouts(problem, seconds=LONGEST_SEARCH)
+            used = most - work_left()
+        spend(used)
+        return found.layouts[0] if found.status == "optimal" else None
 
     def of(self, way: WayOut) -> WayOut:
         """``way`` with the best layout by the objective, or with its own, the layers where the objective likes them best."""
         problem = way.changed.problem
-        if self.affords(problem):
-            self.left -= _search_size(problem)
-            found = _searched(problem)
-            if found.status == "optimal":
-                return replace(way, layout=found.layouts[0], best=True)
+        best = self.layout(problem)
+        if best is not None:
+            return replace(way, layout=best, best=True)
         return replace(way, layout=placed(problem, way.layout) or way.layout)
-
-
-def _searched(problem: Problem) -> Found:
-    most = min(MOST_WORK, work_left())
-    with bounded_work(most):
-        found = best_layouts(problem, seconds=LONGEST_SEARCH)
-        used = most - work_left()
-    spend(used)
-    return found
 
 
 def _search_size(problem: Problem) -> int:
@@ -82,8 +77,3 @@ def _search_size(problem: Problem) -> int:
     values = values_of_decisions(problem, wide=False)
     shapes = sum(len(virtual_stages(problem, pp, values["vpp"])) for pp in values["pp"])
     return shapes * len(values["tp"])
-
-
-def octaves(a: Any, b: Any) -> float:
-    """How often ``a`` doubles or halves to ``b``; nothing counts as 1."""
-    return abs(math.log2(max(1, int(a or 1)) / max(1, int(b or 1))))

@@ -13,10 +13,10 @@ from itertools import islice
 
 from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
-from constraints.pins import Pin
 from constraints.problem import Problem
 from constraints.rule import Rule
 from solver.conflicts import Conflicts, Correction
+from solver.distance import batch_distance, gpus_distance, pin_distance, sequence_distance
 from solver.edits import Changed, asked_words, without_pins
 from solver.feasibility import least_memory, plainest_layout
 from solver.fewest_count import fewest_note
@@ -37,7 +37,7 @@ from solver.moves import (
     tenths_needed,
 )
 from solver.releases import releases
-from solver.way_out import COSTS, BestLayouts, WayOut, octaves
+from solver.way_out import COSTS, BestLayouts, WayOut
 
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
@@ -90,7 +90,7 @@ class _Finder:
     def _single(self) -> Iterator[WayOut]:
         start = Changed(self.problem)
         for rule in self._movable():
-            yield from self._way("pin", start, partial(nearest_pins, pins=[rule]), _pin_distance)
+            yield from self._way("pin", start, partial(nearest_pins, pins=[rule]), pin_distance)
         for name in self.problem.settings.changed():
             if name in self.read:
                 yield from self._way("pin", start, partial(Changed.switch_off, name=name))
@@ -98,9 +98,9 @@ class _Finder:
             if rule.stratum == "advice" and self._may(rule.id):
                 yield from self._way("advice", start, partial(Changed.relax, rule_id=rule.id))
         if self.problem.global_batch_size is not None and "global_batch_size" in self.read and self._may("batch"):
-            yield from self._way("batch", start, nearest_batch, _batch_distance)
+            yield from self._way("batch", start, nearest_batch, batch_distance)
         if "seq_length" in self.read:
-            yield from self._way("sequence", start, nearest_sequence, _sequence_distance)
+            yield from self._way("sequence", start, nearest_sequence, sequence_distance)
         if "precision" in self.read and self.problem.precision != "bf16":
             yield from self._way("precision", start, lambda c: c.precision("bf16"))
         if "gpus" in self.read and self._may("gpus"):
@@ -118,8 +118,8 @@ class _Finder:
 
     def _machines(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_idle and self.problem.gpus > 1:
-            yield from self._way("idle", start, fewer_gpus, _gpus_distance, note=_idle_note)
-        yield from self._way("gpus", start, self.more_gpus, _gpus_distance, note=fewest_note)
+            yield from self._way("idle", start, fewer_gpus, gpus_distance, note=_idle_note)
+        yield from self._way("gpus", start, self.more_gpus, gpus_distance, note=fewest_note)
 
     def _memory(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_borderline:
@@ -139,7 +139,7 @@ class _Finder:
         elif self.least is not None:
             yield from self._way("gpu", start, lambda c: c.memory(tenths_needed(self.problem, self.least)))
         if "seq_length" not in self.read:
-            yield from self._way("shorter", start, shorter_sequence, _sequence_distance)
+            yield from self._way("shorter", start, shorter_sequence, sequence_distance)
 
     def more_gpus(self, start: Changed) -> Changed | None:
         """The nearest larger count that has a layout, whole nodes first."""
@@ -182,8 +182,8 @@ class _Finder:
             moved = move(without_pins(start, pins))
             if moved is None or plainest_layout(moved.problem) is None:
                 continue
-            moved = repinned(moved, pins)
-            way = self._witnessed(kind, moved, _gpus_distance, len(pins)) if moved is not None else None
+            moved = repinned(moved, pins, only_near=True)
+            way = self._witnessed(kind, moved, gpus_distance, len(pins)) if moved is not None else None
             if way is not None:
                 yield way
                 return
@@ -205,10 +205,10 @@ class _Finder:
         return self._released(pins, max(kinds, key=lambda kind: COSTS.get(kind, 0)), move)
 
     def _released(self, pins: list[Rule], kind: str, move: Move) -> WayOut | None:
-        """``move`` without the pins, then each pin at its nearest value."""
+        """``move`` without the pins, then each pin at its nearest value, or left out where that is far."""
         moved = move(without_pins(Changed(self.problem), pins))
-        moved = repinned(moved, pins) if moved is not None else None
-        return self._witnessed(kind, moved, _gpus_distance, len(pins)) if moved is not None else None
+        moved = repinned(moved, pins, only_near=True) if moved is not None else None
+        return self._witnessed(kind, moved, gpus_distance, len(pins)) if moved is not None else None
 
     def _pins_that_do_not_help(self) -> Iterator[str]:
         alone = {c.knobs[0].name for c in self.found.corrections if len(c.knobs) == 1}
@@ -242,24 +242,6 @@ class _Finder:
             return None
         far = distance(self.problem, moved.problem) if distance else 0.0
         return WayOut(moved, layout, (COSTS[kind] + more, far))
-
-
-def _pin_distance(asked: Problem, changed: Problem) -> float:
-    before = {pin.id: pin.value for pin in asked.pins if isinstance(pin, Pin)}
-    after = {pin.id: pin.value for pin in changed.pins if isinstance(pin, Pin)}
-    return sum(octaves(before[name], after[name]) for name in before.keys() & after.keys())
-
-
-def _batch_distance(asked: Problem, changed: Problem) -> float:
-    return octaves(asked.global_batch_size, changed.global_batch_size)
-
-
-def _sequence_distance(asked: Problem, changed: Problem) -> float:
-    return octaves(asked.seq_length, changed.seq_length)
-
-
-def _gpus_distance(asked: Problem, changed: Problem) -> float:
-    return octaves(asked.gpus, changed.gpus)
 
 
 def _idle_note(asked: Problem, changed: Problem) -> str:

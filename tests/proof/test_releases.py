@@ -48,7 +48,7 @@ def test_a_pin_whose_nearest_value_is_as_good_is_not_left_out() -> None:
 def test_without_searches_a_pin_is_left_out_only_where_no_value_is_near(
     request_: Request, offered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(BestLayouts, "affords", lambda self, problem: False)
+    monkeypatch.setattr(BestLayouts, "layout", lambda self, problem: None)
     found = ways(request_)
     assert "--pin tp=4" in found
     assert any(text.startswith("without") for text in found) == offered
