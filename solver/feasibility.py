@@ -11,6 +11,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.refutation.encoding import digest, encoded
 from constraints.registry import enforced_rules
@@ -57,6 +58,8 @@ def plainest_layout(problem: Problem) -> Layout | None:
     It keeps every enforced rule, judged by the rules themselves; ``None`` if none was found. Raises
     :class:`~solver.search.Disagreement` if a rule outside the solver refuses it.
     """
+    if fewest_gpus(problem) > problem.gpus:
+        return None
     model, rules = _model(problem), enforced_rules(problem)
     found = _found(model, rules) if model is not None else None  # mostly there is none, and then no order is needed
     if model is None or found is None:

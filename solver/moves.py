@@ -16,13 +16,12 @@ from constraints.refutation.space import divisors
 from constraints.rule import Rule
 from models_catalog.schema import GpuSpec
 from solver.edits import Changed, with_pins_as_in, without_pins
-from solver.feasibility import least_memory, nearest_to, plainest_layout
+from solver.feasibility import nearest_to, plainest_layout
 from solver.search import Disagreement
 
 __all__ = [
     "Move",
     "both",
-    "enough_memory",
     "fewer_gpus",
     "first_feasible",
     "larger_counts",
@@ -128,14 +127,6 @@ def fewer_gpus(start: Changed) -> Changed | None:
     near = max(0, gpus - node)
     counts = chain(range(gpus - 1, near, -1), range(near // node * node, 0, -node))
     return first_feasible((start.idle(count) for count in counts), MOST_TRIES["fewer"])
-
-
-def enough_memory(start: Changed, count: int) -> int:
-    """``count``, or about as many GPUs as the least memory on ``count`` of them divides into: a place to begin at."""
-    problem = start.gpus(count).problem
-    least = least_memory(problem)
-    report = memory_report(problem, least) if least is not None else None
-    return max(count, int(0.9 * count * report.high_bytes / report.budget_bytes)) if report else count
 
 
 def larger_counts(problem: Problem, at_least: int) -> Iterator[int]:

@@ -13,6 +13,7 @@ from itertools import islice
 
 from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.rule import Rule
 from solver.conflicts import Conflicts, Correction
@@ -23,7 +24,6 @@ from solver.fewest_count import fewest_note
 from solver.moves import (
     Move,
     both,
-    enough_memory,
     fewer_gpus,
     first_feasible,
     larger_counts,
@@ -143,9 +143,7 @@ class _Finder:
 
     def more_gpus(self, start: Changed) -> Changed | None:
         """The nearest larger count that has a layout, whole nodes first."""
-        at_least = start.problem.gpus + 1
-        if self.least is not None:
-            at_least = enough_memory(start, next(larger_counts(start.problem, at_least)))
+        at_least = max(start.problem.gpus + 1, fewest_gpus(start.problem))
         return first_feasible(start.gpus(count) for count in larger_counts(start.problem, at_least))
 
     # -- several changes
