@@ -48,9 +48,9 @@ class Placement:
         self.refined: set[int] = set()
         self.ranks: list[Rank] = []
         self.slowest: Rank | None = None
-        if all(shape.stages for shape, _ in model.shapes):
+        if not any(shape.dealt for shape, _ in model.shapes):
             return
-        self.free = model.one_of(lambda shape: not shape.stages)
+        self.free = model.one_of(lambda shape: shape.dealt)
         self.works = model.every_rank_works and all(shape.pp <= self.spec.num_layers for shape, _ in model.shapes)
         self.begun = self._groups_done(1, "begun")
         self.steady = self._groups_done(STEADY_GROUPS, "steady")
@@ -59,7 +59,7 @@ class Placement:
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
         self._first_rank()
         self._last_rank()
-        self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if not shape.stages])
+        self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
         self._slowest_between()
 
     # -- what formulas are put to
@@ -86,7 +86,7 @@ class Placement:
 
     def refine(self, pp: int) -> list[Rank]:
         """Cut the ranks of pipelines of ``pp`` into more parts; the ranks that are new, none the second time."""
-        known, shapes = len(self.ranks), [(s, lit) for s, lit in self.model.shapes if s.pp == pp and not s.stages]
+        known, shapes = len(self.ranks), [(s, lit) for s, lit in self.model.shapes if s.pp == pp and s.dealt]
         if pp not in self.refined and pp > len(BETWEEN) + 2 and shapes:
             self._share(fine_parts(pp), shapes)
         self.refined.add(pp)
@@ -105,7 +105,7 @@ class Placement:
         self.model.cp.add(count.expression() == 0).only_enforce_if(self.free.negated())
         if self.model.every_rank_works:
             for shape, literal in self.model.shapes:
-                if 1 < shape.pp <= self.spec.num_layers and not shape.stages:
+                if 1 < shape.pp <= self.spec.num_layers and shape.dealt:
                     self.model.cp.add(count.expression() >= 1).only_enforce_if(literal)
         return count
 
@@ -189,28 +189,26 @@ class Placement:
         self._add(counts, lives, certain, boundaries=self.x.vpp * 2 - 1, loss=True, mtp=self.spec.mtp_layers)
 
     def _rank_between(self, part: Part, count: Any, within: Any) -> None:
-        counts = {kind: self._anywhere(kind, count) for kind in self.kinds}
+        counts = self._anywhere(count, part.name)
         lives = {kind: self._live(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
         self._add(counts, lives, self._certain(count, within), boundaries=self.x.vpp * 2)
 
     def _slowest_between(self) -> None:
-        counts = (
-            self._heaviest()
-            if self.spec.is_hybrid and not self.model.explain
-            else [self._anywhere(kind, self.most) for kind in self.kinds]
-        )
+        known = self.spec.is_hybrid and not self.model.explain
+        counts = self._heaviest() if known else self._anywhere(self.most, "slowest")
         deep = self.model.at_least("pp", 3)
-        self.slowest = Rank(tuple(zip(self.kinds, counts, strict=True)), (), (), (self.free, deep), self.x.vpp * 2)
+        self.slowest = Rank(tuple(counts.items()), (), (), (self.free, deep), self.x.vpp * 2)
 
-    def _heaviest(self) -> list[Any]:
+    def _heaviest(self) -> Counts:
         """What a rank between the ends of a hybrid model's pipeline holds, by kind: all of them hold as many layers one after
         another, and of those the one that is mostly slowest is taken."""
         pps = sorted({shape.pp for shape, _ in self.model.shapes if not shape.stages and shape.pp > 2})
         rows = [row for pp in pps for row in _windows(self.model.problem, pp, tuple(self.kinds))]
-        counts = [
-            self.a.variable({row[3 + i] for row in rows} | {0}, f"heaviest {kind}") for i, kind in enumerate(self.kinds)
-        ]
-        columns = [quantity.expression() for quantity in (self.x.pp, self.first, self.most, *counts)]
+        counts = {
+            kind: self.a.variable({0, *(row[3 + i] for row in rows)}, f"heaviest {kind}")
+            for i, kind in enumerate(self.kinds)
+        }
+        columns = [quantity.expression() for quantity in (self.x.pp, self.first, self.most, *counts.values())]
         deep = self.model.at_least("pp", 3)
         self.model.cp.add_allowed_assignments(columns, rows).only_enforce_if([self.free, deep])
         return counts
@@ -236,9 +234,17 @@ class Placement:
         """Layers of ``kind`` on the last rank."""
         return self.last if self.runs else self.a.lookup(_finishing(kind), self.model.problem, self.last)
 
-    def _anywhere(self, kind: LayerKind, count: Any) -> Any:
-        """Layers of ``kind`` that ``count`` consecutive layers hold at least."""
-        return count if self.runs else self.a.lookup(_passing(kind), self.model.problem, count)
+    def _anywhere(self, count: Any, name: str) -> Counts:
+        """Layers of each kind that ``count`` consecutive layers may be: together so many, of each as few as there can be."""
+        if self.runs:
+            return {self.runs.common: count}
+        counts: Counts = {}
+        for kind in self.kinds:
+            counts[kind] = self.a.variable(range(self.spec.num_layers + 1), f"{kind}[{name}]")
+            fewest = self.a.lookup(_passing(kind), self.model.problem, count)
+            self.model.cp.add((counts[kind] - fewest).expression() >= 0)
+        self.model.cp.add((sum(counts.values()) - count).expression() == 0)
+        return counts
 
     def _live(self, count: Any, rank: Callable[[int], int], name: str) -> Any:
         """Layer activations that a rank with ``count`` layers keeps alive at least.
@@ -265,8 +271,9 @@ class Placement:
         model.cp.add(more.expression() >= 0).only_enforce_if([self.steady, interleaved])
         missing = model.by_shape(lambda s: max(0, model.group_of(s.pp) - 2 * behind(s.pp, rank(s.pp)) - 1))
         begun = model.by_shape(lambda s: max(0, 2 * behind(s.pp, rank(s.pp)) + 1 - model.group_of(s.pp)))
-        filled = live - a.mul(count, group) - a.mul(length, begun) + a.mul(length + 1, missing)
+        filled = live - a.mul(count, group) + a.mul(length + 1, missing)
         model.cp.add(filled.expression() >= 0).only_enforce_if([self.begun, interleaved])
+        model.cp.add((filled - a.mul(length, begun)).expression() >= 0).only_enforce_if([self.steady, interleaved])
         return live
 
     def _chunks_alive(self, rank: Callable[[int], int]) -> Any:

@@ -67,7 +67,9 @@ def _alive(pp: int, chunks: int, group: int, m: int, rank: int, layers: int) -> 
     if m >= STEADY_GROUPS * group:
         live += (longer * (2 * after + 1) + group * longer * (longer - 1)) // chunks
     if m >= group:
-        begun, missing = max(0, 2 * after + 1 - group), max(0, group - 2 * after - 1)
+        # of the warm-up, what the next group has begun, and what the last chunk lacks of the first
+        begun = max(0, min(2 * after + 1 - group, (m - group) * chunks))
+        missing = max(0, group - 2 * after - 1)
         live = max(live, layers * group + length * begun - (length + 1) * missing)
     return live
 
