@@ -19,7 +19,8 @@ __all__ = ["Changed", "Edit", "asked_words", "with_pins_as_in", "without_pins"]
 
 @dataclass(frozen=True)
 class Edit:
-    """``text`` is what to type, ``instead`` the words of the request that it takes the place of ("" if none)."""
+    """``text`` is what to type ("": nothing, the words are left out), ``instead`` the words of the request that it takes the
+    place of ("" if none)."""
 
     text: str
     instead: str = ""
@@ -33,7 +34,10 @@ class Edit:
         }
 
     def __str__(self) -> str:
-        return self.text or f"without {self.instead}"
+        if self.text:
+            return self.text
+        place = f" at {self.origin}" if self.origin is not None and self.origin.kind == "file" else ""
+        return f"without {self.instead}{place}"
 
 
 @dataclass(frozen=True)
