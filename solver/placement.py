@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
@@ -100,12 +102,13 @@ class Placement:
     # -- variables
 
     def _end(self, name: str) -> Any:
-        """Layers on the first or the last rank."""
+        """Layers on the first rank, or of the body on the last."""
         count = self.a.variable(range(self.spec.num_layers + 1), f"layers[{name}]")
         self.model.cp.add(count.expression() == 0).only_enforce_if(self.free.negated())
         if self.model.every_rank_works:
             for shape, literal in self.model.shapes:
-                if 1 < shape.pp <= self.spec.num_layers and shape.dealt:
+                empty = name == "last" and self._may_be_early_on_last(shape)
+                if 1 < shape.pp <= self.spec.num_layers and shape.dealt and not empty:
                     self.model.cp.add(count.expression() >= 1).only_enforce_if(literal)
         return count
 
@@ -126,6 +129,16 @@ class Placement:
         whole = self.a.minimum(self.runs.prefix, self.a.floor_div(self.first, self.x.vpp))
         self.model.cp.add(count.expression() >= whole.expression())
         return count
+
+    def _may_be_early_on_last(self, shape: Any) -> bool:
+        """True if the last rank may hold no layer of the body: its first chunk all that it has, of the first run.
+
+        A rank with ``n`` layers has ``n // vpp`` in its first chunk at least, and those before have not all of the run there.
+        """
+        if self.runs is None or self.runs.prefix == 0 or shape.chunks == 1:
+            return False
+        before = (self.runs.prefix - 1) * shape.chunks + (shape.pp - 1) * (shape.chunks - 1)
+        return bool(self.spec.num_layers <= before + self.runs.prefix)
 
     def _share(self, parts: tuple[Part, ...], shapes: list[tuple[Any, Any]]) -> None:
         """Let the ranks between the ends of ``shapes`` hold what the ends do not, in ``parts``."""
@@ -167,7 +180,7 @@ class Placement:
         certain: list[tuple[tuple[LayerKind, ...], tuple[Any, ...]]] = [((), (self.free,))]
         some = self.model.positive(body, "body[first]")
         if runs.prefix:
-            fewest, most = self._alive_in_first_chunk()
+            fewest, most = self._alive_in_first_run()
             counts = {runs.early: self.early, **counts}
             later = self.a.maximum(0, live - self.a.mul(self.early, most))
             lives = {runs.early: self.a.mul(self.early, fewest), runs.common: later}
@@ -182,7 +195,10 @@ class Placement:
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
         lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
-        certain = self._certain(self.last, self.free, works=self.works)
+        sure = self.works and not any(
+            self._may_be_early_on_last(shape) for shape, _ in self.model.shapes if shape.dealt
+        )
+        certain = self._certain(self.last, self.free, works=sure)
         for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
             counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
             lives[kind] = lives.get(kind, 0) + self.spec.mtp_layers
@@ -260,11 +276,12 @@ class Placement:
         longer = count - a.mul(length, x.vpp)
         if not longer.terms:
             return a.mul(length, self._chunks_alive(rank))
-        live = a.range(0, max(1, count.high * 2 * x.pp.high), f"live[{name}]")
+        group = model.by_shape(lambda s: model.group_of(s.pp))
+        most = 2 * x.pp.high + (group if isinstance(group, int) else group.high)
+        live = a.range(0, max(1, count.high * most), f"live[{name}]")
         even = a.mul(length, self._chunks_alive(rank))
         interleaved = model.interleaved
         model.cp.add((live - even).expression() >= 0)
-        group = model.by_shape(lambda s: model.group_of(s.pp))
         after = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 1)
         mean = a.mul(longer, after) + a.mul(group, a.mul(longer, longer - 1))
         more = a.mul(live - even, x.vpp) - mean
@@ -281,16 +298,38 @@ class Placement:
         most = self.model.by_shape(lambda s: _warm(self.model, s, rank))
         return self.a.minimum(most, self.a.mul(self.x.num_microbatches, self.x.vpp))
 
-    def _alive_in_first_chunk(self) -> tuple[Any, Any]:
-        """Micro-batches alive in the first chunk of the first rank: the mean of an endless run, rounded down and up."""
+    def _alive_in_first_run(self) -> tuple[Any, Any]:
+        """Micro-batches alive in the chunks of the first rank that hold the model's first run, at least and at most.
 
-        def life(shape: Shape) -> int:
-            group: int = self.model.group_of(shape.pp)
-            return 2 * (shape.pp - 1) + 2 * (shape.chunks - 1) * group + 1
+        The mean of an endless run, rounded down and up; at least no more than when the first backward pass begins.
+        """
 
-        low = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else min(life(s) // s.chunks, 2 * s.pp))
-        high = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else -(-life(s) // s.chunks))
+        def mean(s: Shape, row: int) -> Fraction:
+            return Fraction(2 * (s.pp - 1) + 2 * (s.chunks - 1 - row) * self.model.group_of(s.pp) + 1, s.chunks)
+
+        def begun(s: Shape, row: int) -> int:
+            group, wave = self.model.group_of(s.pp), 2 * s.pp - 1
+            most: int = max(group, wave) if row == 0 else min(group, wave) if row == s.chunks - 1 else group
+            return most
+
+        def fewest(s: Shape) -> int:
+            row = self._rows_of_first_run(s) - 1
+            return min(int(mean(s, row)), begun(s, row)) if s.chunks > 1 else s.pp
+
+        low = self.model.by_shape(fewest)
+        high = self.model.by_shape(lambda s: ceil(mean(s, 0)) if s.chunks > 1 else s.pp)
         return self.a.minimum(low, self.x.num_microbatches), self.a.minimum(high, self.x.num_microbatches)
+
+    def _rows_of_first_run(self, shape: Any) -> int:
+        """How many of the chunks of a rank may hold layers of the model's first run: more than one only if layers are few.
+
+        A rank with ``n`` layers has ``n // vpp`` in each chunk at least.
+        """
+        assert self.runs is not None
+        layers, prefix, pp, chunks = self.spec.num_layers, self.runs.prefix, shape.pp, shape.chunks
+        if layers > pp * (chunks - 1) + (prefix - 1) * chunks:
+            return 1
+        return min(prefix, chunks) if layers > pp * (chunks - 1) else int(chunks)
 
 
 def _warm(model: Model, shape: Shape, rank: Callable[[int], int]) -> int:
