@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from constraints.arithmetic import Remembering
 from constraints.layout import Layout, Settings
 from constraints.memory.budget import capacity_bound, capacity_quantities, memory_report
-from constraints.partition.bounds import Forms, Pipeline
+from constraints.partition.bounds import Forms, Pipelines
+from constraints.partition.fitting import some_partition
 from constraints.partition.search import best_partition
 from constraints.pipeline.assignment import assignment_of
 from constraints.problem import Problem
@@ -84,6 +85,11 @@ class Seen(Counter[str]):
         found = best_partition(problem, layout, fitting=fitting)
         assert (found is None) == (not expected), (fitting, layout, expected[:1])
         self["infeasible" if found is None else "placed"] += 1
+        somewhere = some_partition(problem, layout, fitting=fitting)
+        assert (somewhere is None) == (found is None), (fitting, layout, somewhere)
+        if somewhere is not None and fitting:
+            report = memory_report(problem, replace(layout, split=somewhere.split))
+            assert report is not None and report.verdict == "fits", (layout, somewhere)
         if found is None:
             return None
         placed = replace(layout, split=found.split)
@@ -98,7 +104,7 @@ class Seen(Counter[str]):
 
 
 def may_fit(problem: Problem, placed: Layout) -> None:
-    """What fits is not excluded by counting."""
+    """What fits is not excluded by counting, by itself or among others."""
     a = Remembering()
     forms = Forms(
         problem.model,
@@ -108,8 +114,10 @@ def may_fit(problem: Problem, placed: Layout) -> None:
         idle=placed.pp > problem.model.num_layers,
     )
     x = placed
-    pipeline = Pipeline(problem.model, x.pp, x.chunks_per_rank, x.microbatch_group, x.num_microbatches)
-    assert forms.may_keep_within(pipeline, capacity_bound(problem)), placed
+    own = x.chunks_per_rank
+    for chunks in ((own,), tuple(sorted({1, own, own + 1}))):
+        pipelines = Pipelines(x.pp, chunks, x.microbatch_group, x.num_microbatches)
+        assert forms.may_keep_within(pipelines, capacity_bound(problem)), (chunks, placed)
 
 
 def compared(examples: int) -> Seen:
