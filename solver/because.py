@@ -18,7 +18,7 @@ from constraints.rule import Rule, Stratum
 from solver.explain import Minimal
 from solver.feasibility import least_memory
 
-__all__ = ["Step", "steps_of"]
+__all__ = ["Step", "steps_of", "told_by_witness"]
 
 MOST_LISTED = 6
 MESHES = {"mesh.world-dense": ("tp", "pp", "cp", "dp"), "mesh.world-expert": ("etp", "ep", "edp", "pp")}
@@ -59,6 +59,13 @@ def steps_of(problem: Problem, conflict: Minimal) -> tuple[Step, ...]:
     if closing is not None:
         steps.append(_last(problem, closing, conflict))
     return tuple(steps)
+
+
+def told_by_witness(conflict: Minimal) -> list[str]:
+    """The rules whose step tells of the layout that keeps all others: not the user's words, nor how GPUs are dealt out."""
+    rest = _asked_of_nobody(conflict)
+    closing = _closing(rest)
+    return [rule.id for rule in rest if rule is closing or rule.id not in MESHES]
 
 
 def _asked_of_nobody(conflict: Minimal) -> list[Rule]:

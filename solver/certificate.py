@@ -16,6 +16,7 @@ from constraints.refutation.tree import TooLarge, grow, grow_optimum, leaf_numbe
 from constraints.registry import enforced_rules
 from solver.explain import Minimal
 from solver.idle import Excluded
+from solver.proof import Proof
 from solver.search import Disagreement
 from solver.ways_out import WayOut
 
@@ -28,10 +29,10 @@ class NotAConflict(Exception):
 
 @dataclass(frozen=True)
 class Certified:
-    """A certificate that the checker has verified, and how many leaves it has."""
+    """A certificate that the checker has verified, and what it proves by."""
 
     certificate: Mapping[str, Any]
-    leaves: int
+    proof: Proof
 
 
 def certified(
@@ -88,7 +89,7 @@ def _verified(problem: Problem, claim: Mapping[str, Any], fewer: Excluded | None
         done = verify(certificate)
     except (Refuted, BadFile) as error:
         raise Disagreement(f"the checker does not agree {what}: {error}") from error
-    return Certified(certificate, sum(done.leaves.values()))
+    return Certified(certificate, Proof(done.level, sum(done.leaves.values()), done.over_partitions))
 
 
 def _part(space: Space, conflict: Minimal) -> dict[str, Any] | None:

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout, PipelineSplit
+from constraints.partition.fitting import some_partition
 from constraints.partition.search import best_partition
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
 
-__all__ = ["best_split", "completed", "placed", "some_split"]
+__all__ = ["best_split", "completed", "placed", "placed_somewhere", "some_split"]
 
 
 def completed(problem: Problem, x: Layout, batch: int | None) -> Layout | str:
@@ -48,6 +49,13 @@ def placed(
     Without ``fitting`` memory is not asked about; ``most_held`` bounds it beside (100 times bytes, estimated high).
     """
     found = best_partition(problem, x, objective, fitting=fitting, most_held=most_held)
+    return None if found is None else replace(x, split=found.split)
+
+
+def placed_somewhere(problem: Problem, x: Layout, *, fitting: bool = True) -> Layout | None:
+    """``x`` with its layers where they fit, as good as it comes; ``None`` if they fit nowhere. Far less work than the best
+    place, where only that there is one matters."""
+    found = some_partition(problem, x, fitting=fitting)
     return None if found is None else replace(x, split=found.split)
 
 

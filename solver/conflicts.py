@@ -14,6 +14,7 @@ from itertools import count
 
 from constraints.layout import Layout
 from constraints.problem import Problem
+from solver.because import told_by_witness
 from solver.explain import Exhausted, Minimal, Oracle, may_do_without_interleaving
 from solver.knobs import Knob, knobs_of
 from solver.search import Disagreement
@@ -115,6 +116,7 @@ class _Tree:
             self.corrections.append(Correction(tuple(turned), answer))
             return None
         minimal = self.oracle.minimal(answer, last=[name for knob in self.knobs for name in knob.rules])
+        minimal = self.oracle.plainer(minimal, told_by_witness(minimal))
         self.found.append(minimal)
         return minimal
 

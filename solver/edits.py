@@ -12,13 +12,15 @@ from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Rule
 from constraints.spelling import spelling_of
 from models_catalog.schema import GpuSpec
+from solver.distance import is_far
 
 __all__ = ["Changed", "Edit", "asked_words", "with_pins_as_in", "without_pins"]
 
 
 @dataclass(frozen=True)
 class Edit:
-    """``text`` is what to type, ``instead`` the words of the request that it takes the place of ("" if none)."""
+    """``text`` is what to type ("": nothing, the words are left out), ``instead`` the words of the request that it takes the
+    place of ("" if none)."""
 
     text: str
     instead: str = ""
@@ -32,7 +34,10 @@ class Edit:
         }
 
     def __str__(self) -> str:
-        return self.text or f"without {self.instead}"
+        if self.text:
+            return self.text
+        place = f" at {self.origin}" if self.origin is not None and self.origin.kind == "file" else ""
+        return f"without {self.instead}{place}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,11 @@ class Changed:
     def relax(self, rule_id: str) -> Changed:
         return self.also(Edit(f"--relax {rule_id}"), relaxed=self.problem.relaxed | {rule_id})
 
+    def release(self, word: Rule) -> Changed:
+        """A pin or limit left out."""
+        kept = tuple(pin for pin in self.problem.pins if pin is not word)
+        return self.also(Edit("", asked_words(word), _origin(word)), pins=kept)
+
     def switch_off(self, name: str) -> Changed:
         """A switch back at Megatron's default."""
         settings = self.problem.settings
@@ -109,11 +119,12 @@ def without_pins(changed: Changed, released: Iterable[Rule]) -> Changed:
     return Changed(replace(changed.problem, pins=kept), changed.edits)
 
 
-def with_pins_as_in(changed: Changed, released: Iterable[Rule], layout: Layout) -> Changed:
-    """The problem with each released word moved to what ``layout`` has."""
+def with_pins_as_in(changed: Changed, released: Iterable[Rule], layout: Layout, *, only_near: bool = False) -> Changed:
+    """The problem with each released word moved to what ``layout`` has, or with ``only_near`` left out where that is far."""
     for rule in released:
         moved, text = _moved(rule, layout)
-        if moved is None:
+        if moved is None or (only_near and is_far(rule, layout)):
+            changed = changed.also(Edit("", asked_words(rule), _origin(rule)))
             continue
         pins = (*changed.problem.pins, moved)
         if text == asked_words(rule):

@@ -20,7 +20,7 @@ from constraints.pins import Limit
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
-from solver.completion import placed
+from solver.completion import placed_somewhere
 from solver.model import Model
 from solver.placing import placed_solution
 from solver.search import Disagreement, new_solver, run
@@ -108,23 +108,35 @@ class Oracle:
         return layout
 
     def minimal(self, core: Iterable[str], last: Iterable[str] = ()) -> Minimal:
-        """A minimal conflict inside ``core``; rules named in ``last`` are the last to be dropped."""
+        """A minimal conflict inside ``core``; rules named in ``last`` are the last to be dropped.
+
+        As long as they can be spared, twice as many are dropped at a time.
+        """
         core, late = set(core), set(last)
         witnesses: dict[str, Layout] = {}
-        order = sorted(core, key=lambda n: (n in late, DROP_ORDER.index(self.rules[n].stratum), n))
-        for name in order:
-            if name not in core:
-                continue
-            answer = self.layout(n for n in self.rules if n in core and n != name)
-            if isinstance(answer, Layout):
-                witnesses[name] = answer
+        left = sorted(core, key=lambda n: (n in late, DROP_ORDER.index(self.rules[n].stratum), n))
+        many = 1
+        while left:
+            dropped = left[:many]
+            answer = self.layout(n for n in self.rules if n in core and n not in dropped)
+            if not isinstance(answer, Layout):
+                core, many = set(answer), 2 * many
+                left = [name for name in left[len(dropped) :] if name in core]
+            elif len(dropped) == 1:
+                witnesses[dropped[0]] = answer
+                left = left[1:]
             else:
-                core = set(answer)
+                many = 1
         rules = tuple(rule for name, rule in self.rules.items() if name in core)
-        return Minimal(rules, {name: self._plainest(core - {name}) or witnesses[name] for name in sorted(core)})
+        return Minimal(rules, {rule.id: witnesses[rule.id] for rule in rules})
 
-    def _plainest(self, kept: set[str]) -> Layout | None:
-        """A layout with small degrees that keeps the rules ``kept``: what it says is read by people."""
+    def plainer(self, conflict: Minimal, shown: Iterable[str]) -> Minimal:
+        """The conflict with small degrees in the witnesses for the rules ``shown``: what they say is read by people."""
+        plain = {name: self._plainest(conflict.ids - {name}) or conflict.witnesses[name] for name in sorted(shown)}
+        return Minimal(conflict.rules, conflict.witnesses | plain)
+
+    def _plainest(self, kept: frozenset[str]) -> Layout | None:
+        """A layout with small degrees that keeps the rules ``kept``."""
         copy = self._model.cp.clone()
         copy.clear_assumptions()
         copy.add_bool_and([self._model.literals[name] for name in sorted(kept)])
@@ -135,7 +147,7 @@ class Oracle:
         self.questions += 1
         if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
             return None
-        layout = placed(self.problem, self._model.layout(solver.value), fitting=CAPACITY in kept)
+        layout = placed_somewhere(self.problem, self._model.layout(solver.value), fitting=CAPACITY in kept)
         if layout is None:
             return None
         return layout if all(self.rules[name].holds(self.problem, layout) for name in kept) else None

@@ -1,15 +1,17 @@
-"""Is there any layout at all? The quick question behind every way out, answered without an objective. Imports ortools."""
+"""Is there any layout at all, and which is the plainest? The quick question behind every way out. Imports ortools."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from typing import Any
 
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.refutation.encoding import digest, encoded
 from constraints.registry import enforced_rules
@@ -21,7 +23,7 @@ from solver.objectives import post_tie_break
 from solver.placing import placed_solution
 from solver.search import Disagreement, best_layouts, new_solver, run
 
-__all__ = ["any_layout", "least_memory", "nearest_to", "plainest_layout"]
+__all__ = ["least_memory", "nearest_to", "plainest_layout"]
 
 MOST_WORK = 1.0
 """Deterministic time for one question: a few times what the dearest recorded scenario takes."""
@@ -29,34 +31,48 @@ LONGEST_SECONDS = 300.0
 ROOMY = 1 << 44
 """Bytes of a GPU that holds anything."""
 MOST_REMEMBERED = 32
-_LEAST: dict[str, Layout | None] = {}
-"""The last answers of :func:`least_memory`: one explanation asks for the same one several times."""
 OCTAVE = 64
 """Steps of distance in a factor of two."""
 
 
-def any_layout(problem: Problem) -> Layout | None:
-    """A layout that keeps every enforced rule, judged by the rules themselves; ``None`` if none was found.
+def _remembered(question: Callable[[Problem], Layout | None]) -> Callable[[Problem], Layout | None]:
+    """The last answers are kept: one explanation asks the same several times."""
+    answers: dict[str, Layout | None] = {}
 
-    Raises :class:`~solver.search.Disagreement` if a rule outside the solver refuses it.
-    """
-    model = _model(problem)
-    return _found(model, enforced_rules(problem)) if model is not None else None
+    @wraps(question)
+    def answer(problem: Problem) -> Layout | None:
+        key = digest(encoded(problem))
+        if key not in answers:
+            answers[key] = question(problem)
+            if len(answers) > MOST_REMEMBERED:
+                del answers[next(iter(answers))]
+        return answers[key]
+
+    return answer
 
 
+@_remembered
 def plainest_layout(problem: Problem) -> Layout | None:
-    """Of all layouts the one that the tie-breaks of ``solve`` put first: least recompute, then the smallest degrees."""
-    model = _model(problem)
-    if model is None:
+    """Of all layouts the one that the tie-breaks of ``solve`` put first: least recompute, then the smallest degrees.
+
+    It keeps every enforced rule, judged by the rules themselves; ``None`` if none was found. Raises
+    :class:`~solver.search.Disagreement` if a rule outside the solver refuses it.
+    """
+    if fewest_gpus(problem) > problem.gpus:
+        return None
+    model, rules = _model(problem), enforced_rules(problem)
+    found = _found(model, rules) if model is not None else None  # mostly there is none, and then no order is needed
+    if model is None or found is None:
         return None
     order = post_tie_break(model)
-    if not isinstance(order, int) and order.high < LARGEST:
-        model.cp.minimize(order.expression())
-    return _found(model, enforced_rules(problem), first=False)
+    if isinstance(order, int) or order.high >= LARGEST:
+        return found
+    model.cp.minimize(order.expression())
+    return _found(model, rules) or found
 
 
 def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
-    """Like :func:`any_layout`, with the decisions named in ``wanted`` as near to those values as can be, in octaves."""
+    """Like :func:`plainest_layout`, but with the decisions in ``wanted`` as near to those values as can be, in octaves."""
     model = _model(problem)
     if model is None:
         return None
@@ -68,20 +84,12 @@ def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
         model.cp.add_allowed_assignments([quantity.expression(), far.expression()], rows)
         parts.append(far.expression())
     model.cp.minimize(sum(parts))
-    return _found(model, enforced_rules(problem), first=False)
+    return _found(model, enforced_rules(problem))
 
 
+@_remembered
 def least_memory(problem: Problem) -> Layout | None:
     """The layout that keeps every enforced rule but the capacity of the GPU, and comes nearest to it."""
-    key = digest(encoded(problem))
-    if key not in _LEAST:
-        _LEAST[key] = _least_memory(problem)
-        if len(_LEAST) > MOST_REMEMBERED:
-            del _LEAST[next(iter(_LEAST))]
-    return _LEAST[key]
-
-
-def _least_memory(problem: Problem) -> Layout | None:
     roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
     interleaving = not may_do_without_interleaving(problem)
     found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, blocks=False)
@@ -98,11 +106,10 @@ def _model(problem: Problem) -> Model | None:
     return model if model.shapes else None
 
 
-def _found(model: Model, rules: tuple[Rule, ...] | list[Rule], *, first: bool = True) -> Layout | None:
+def _found(model: Model, rules: tuple[Rule, ...] | list[Rule]) -> Layout | None:
     def solve() -> Callable[[Any], int] | None:
         solver = new_solver(LONGEST_SECONDS)
         solver.parameters.max_deterministic_time = MOST_WORK
-        solver.parameters.stop_after_first_solution = first
         return solver.value if run(model.cp, solver) in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
 
     layout = placed_solution(model, solve)

@@ -80,6 +80,7 @@ class Model:
         self._choose_batch()
         self._choose_shape()
         self.placement = Placement(self)
+        self._branch_on_degrees()
         self._held: list[tuple[Any, int, Any]] = []
 
     # -- decisions
@@ -145,6 +146,13 @@ class Model:
                 self.shapes.append((shape, literal))
         self._all_shapes = list(self.shapes)
         self.cp.add_exactly_one(literal for _, literal in self.shapes)
+
+    def _branch_on_degrees(self) -> None:
+        """Where nothing better is known the search halves the domains of degrees: without being told so it is now and then
+        lost among what follows from them."""
+        for name in ("tp", "pp", "cp", "ep", "dp", "micro_batch_size", "vpp"):
+            halved = cp_model.CHOOSE_FIRST, cp_model.SELECT_LOWER_HALF
+            self.cp.add_decision_strategy([getattr(self.x, name).expression()], *halved)
 
     @property
     def every_rank_works(self) -> bool:

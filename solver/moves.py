@@ -16,13 +16,12 @@ from constraints.refutation.space import divisors
 from constraints.rule import Rule
 from models_catalog.schema import GpuSpec
 from solver.edits import Changed, with_pins_as_in, without_pins
-from solver.feasibility import any_layout, least_memory, nearest_to
+from solver.feasibility import nearest_to, plainest_layout
 from solver.search import Disagreement
 
 __all__ = [
     "Move",
     "both",
-    "enough_memory",
     "fewer_gpus",
     "first_feasible",
     "larger_counts",
@@ -51,7 +50,7 @@ def first_feasible(candidates: Iterable[Changed], most: int = 1 << 30) -> Change
     for tried, candidate in enumerate(candidates):
         if tried >= most:
             return None
-        if any_layout(candidate.problem) is not None:
+        if plainest_layout(candidate.problem) is not None:
             return candidate
     return None
 
@@ -74,8 +73,11 @@ def nearest_pins(start: Changed, pins: list[Rule]) -> Changed | None:
     return repinned(without_pins(start, pins), pins)
 
 
-def repinned(released: Changed, pins: list[Rule]) -> Changed | None:
-    """A change without the pins, with them again, as they stand in the layout nearest to what they asked for."""
+def repinned(released: Changed, pins: list[Rule], *, only_near: bool = False) -> Changed | None:
+    """A change without the pins, with them again, as they stand in the layout nearest to what they asked for.
+
+    With ``only_near`` those that would be far from that are left out.
+    """
     if not pins:
         return released
     wanted: dict[str, int] = {}
@@ -83,7 +85,7 @@ def repinned(released: Changed, pins: list[Rule]) -> Changed | None:
         if isinstance(pin, Pin | Limit) and pin.decision != "sequence_parallel":
             wanted[pin.decision] = int(pin.value or 1)
     layout = nearest_to(released.problem, wanted)
-    return with_pins_as_in(released, pins, layout) if layout is not None else None
+    return with_pins_as_in(released, pins, layout, only_near=only_near) if layout is not None else None
 
 
 def nearest_batch(start: Changed) -> Changed | None:
@@ -125,14 +127,6 @@ def fewer_gpus(start: Changed) -> Changed | None:
     near = max(0, gpus - node)
     counts = chain(range(gpus - 1, near, -1), range(near // node * node, 0, -node))
     return first_feasible((start.idle(count) for count in counts), MOST_TRIES["fewer"])
-
-
-def enough_memory(start: Changed, count: int) -> int:
-    """``count``, or about as many GPUs as the least memory on ``count`` of them divides into: a place to begin at."""
-    problem = start.gpus(count).problem
-    least = least_memory(problem)
-    report = memory_report(problem, least) if least is not None else None
-    return max(count, int(0.9 * count * report.high_bytes / report.budget_bytes)) if report else count
 
 
 def larger_counts(problem: Problem, at_least: int) -> Iterator[int]:

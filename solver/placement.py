@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 from functools import lru_cache
+from math import ceil
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
@@ -48,9 +50,9 @@ class Placement:
         self.refined: set[int] = set()
         self.ranks: list[Rank] = []
         self.slowest: Rank | None = None
-        if all(shape.stages for shape, _ in model.shapes):
+        if not any(shape.dealt for shape, _ in model.shapes):
             return
-        self.free = model.one_of(lambda shape: not shape.stages)
+        self.free = model.one_of(lambda shape: shape.dealt)
         self.works = model.every_rank_works and all(shape.pp <= self.spec.num_layers for shape, _ in model.shapes)
         self.begun = self._groups_done(1, "begun")
         self.steady = self._groups_done(STEADY_GROUPS, "steady")
@@ -59,7 +61,7 @@ class Placement:
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
         self._first_rank()
         self._last_rank()
-        self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if not shape.stages])
+        self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
         self._slowest_between()
         if self.runs is not None and not model.explain:
             self._crowded()
@@ -88,7 +90,7 @@ class Placement:
 
     def refine(self, pp: int) -> list[Rank]:
         """Cut the ranks of pipelines of ``pp`` into more parts; the ranks that are new, none the second time."""
-        known, shapes = len(self.ranks), [(s, lit) for s, lit in self.model.shapes if s.pp == pp and not s.stages]
+        known, shapes = len(self.ranks), [(s, lit) for s, lit in self.model.shapes if s.pp == pp and s.dealt]
         if pp not in self.refined and pp > len(BETWEEN) + 2 and shapes:
             self._share(fine_parts(pp), shapes)
         self.refined.add(pp)
@@ -102,12 +104,13 @@ class Placement:
     # -- variables
 
     def _end(self, name: str) -> Any:
-        """Layers on the first or the last rank."""
+        """Layers on the first rank, or of the body on the last."""
         count = self.a.variable(range(self.spec.num_layers + 1), f"layers[{name}]")
         self.model.cp.add(count.expression() == 0).only_enforce_if(self.free.negated())
         if self.model.every_rank_works:
             for shape, literal in self.model.shapes:
-                if 1 < shape.pp <= self.spec.num_layers and not shape.stages:
+                empty = name == "last" and self._may_be_early_on_last(shape)
+                if 1 < shape.pp <= self.spec.num_layers and shape.dealt and not empty:
                     self.model.cp.add(count.expression() >= 1).only_enforce_if(literal)
         return count
 
@@ -128,6 +131,16 @@ class Placement:
         whole = self.a.minimum(self.runs.prefix, self.a.floor_div(self.first, self.x.vpp))
         self.model.cp.add(count.expression() >= whole.expression())
         return count
+
+    def _may_be_early_on_last(self, shape: Any) -> bool:
+        """True if the last rank may hold no layer of the body: its first chunk all that it has, of the first run.
+
+        A rank with ``n`` layers has ``n // vpp`` in its first chunk at least, and those before have not all of the run there.
+        """
+        if self.runs is None or self.runs.prefix == 0 or shape.chunks == 1:
+            return False
+        before = (self.runs.prefix - 1) * shape.chunks + (shape.pp - 1) * (shape.chunks - 1)
+        return bool(self.spec.num_layers <= before + self.runs.prefix)
 
     def _share(self, parts: tuple[Part, ...], shapes: list[tuple[Any, Any]]) -> None:
         """Let the ranks between the ends of ``shapes`` hold what the ends do not, in ``parts``."""
@@ -164,34 +177,33 @@ class Placement:
             lives = {kind: self._live(n, lambda pp: 0, f"first {kind}") for kind, n in counts.items()}
             self._add(counts, lives, [((), (self.free,))], boundaries=boundaries, embedding=True)
             return
-        again = self._again(self.first, self.x.vpp)
         body, live = self.first - self.early, self._live(self.first, lambda pp: 0, "first")
         counts, lives = {runs.common: body}, {runs.common: live}
-        twice, kept = {runs.common: again}, {runs.common: self._again_live(live, lambda pp: 0)}
+        fewest: Any = 0
         certain: list[tuple[tuple[LayerKind, ...], tuple[Any, ...]]] = [((), (self.free,))]
         some = self.model.positive(body, "body[first]")
         if runs.prefix:
-            fewest, most = self._alive_in_first_chunk()
+            fewest, most = self._alive_in_first_run()
             counts = {runs.early: self.early, **counts}
             later = self.a.maximum(0, live - self.a.mul(self.early, most))
             lives = {runs.early: self.a.mul(self.early, fewest), runs.common: later}
-            early = self._again(self.early, 1)
-            kept_early = self.a.mul(early, fewest)
-            twice = {runs.early: early, runs.common: again - early}
-            beside = self.a.mul(self.x.recompute_layers, self._chunks_alive(lambda pp: 0)) - kept_early
-            kept = {runs.early: kept_early, runs.common: self.a.minimum(beside, later)}
             sure = self.model.positive(self.early, "early[first]")
             certain.append(((runs.early, runs.common), (self.free, some, sure)))
         elif self.works:
             certain = [((runs.common,), (self.free,))]
         else:
             certain.append(((runs.common,), (self.free, some)))
+        twice, kept = self._of_block_on_first(counts, lives, fewest)
         self._add(counts, lives, certain, twice, kept, boundaries=boundaries, embedding=True)
 
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
         lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
         certain = self._certain(self.last, self.free, works=self.works)
+        unsure = [literal for shape, literal in self.model.shapes if shape.dealt and self._may_be_early_on_last(shape)]
+        if self.works and unsure:
+            bare = self.model.any_of(unsure, "early on last")
+            certain = [((), (bare,)), *((kinds, (*when, bare.negated())) for kinds, when in certain)]
         # The last chunk of all may be shorter than the others, and so without a layer.
         full = self.model.by_shape(lambda shape: max(1, shape.chunks - 1))
         twice, kept = self._of_block(counts, lives, full, lambda pp: pp - 1)
@@ -202,21 +214,19 @@ class Placement:
         self._add(counts, lives, certain, twice, kept, **ends)
 
     def _rank_between(self, part: Part, count: Any, within: Any) -> None:
-        counts = {kind: self._anywhere(kind, count) for kind in self.kinds}
+        counts = self._anywhere(count, part.name)
         lives = {kind: self._live(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
         twice, kept = self._of_block(counts, lives, self.x.vpp, part.latest)
         self._add(counts, lives, self._certain(count, within), twice, kept, boundaries=self.x.vpp * 2)
 
     def _slowest_between(self) -> None:
-        counts = (
-            self._heaviest()
-            if self.spec.is_hybrid and not self.model.explain
-            else [self._anywhere(kind, self.most) for kind in self.kinds]
-        )
+        known = self.spec.is_hybrid and not self.model.explain
+        counts = self._heaviest() if known else self._anywhere(self.most, "slowest")
         deep = self.model.at_least("pp", 3)
-        layers = tuple(zip(self.kinds, counts, strict=True))
-        twice, _ = self._of_block(dict(layers), {}, self.x.vpp, lambda pp: 0)
-        self.slowest = Rank(layers, (), (), (self.free, deep), self.x.vpp * 2, twice=tuple(twice.items()))
+        twice, _ = self._of_block(counts, {}, self.x.vpp, lambda pp: 0)
+        self.slowest = Rank(
+            tuple(counts.items()), (), (), (self.free, deep), self.x.vpp * 2, twice=tuple(twice.items())
+        )
 
     def _crowded(self) -> None:
         """Some rank holds the mean number of layers at least, kept alive as on the last: implied, and known long before the
@@ -230,15 +240,16 @@ class Placement:
         certain = [((runs.common,), (self.free,))]
         self._add({runs.common: count}, {runs.common: live}, certain, twice, kept, boundaries=self.x.vpp * 2)
 
-    def _heaviest(self) -> list[Any]:
+    def _heaviest(self) -> Counts:
         """What a rank between the ends of a hybrid model's pipeline holds, by kind: all of them hold as many layers one after
         another, and of those the one that is mostly slowest is taken."""
         pps = sorted({shape.pp for shape, _ in self.model.shapes if not shape.stages and shape.pp > 2})
         rows = [row for pp in pps for row in _windows(self.model.problem, pp, tuple(self.kinds))]
-        counts = [
-            self.a.variable({row[3 + i] for row in rows} | {0}, f"heaviest {kind}") for i, kind in enumerate(self.kinds)
-        ]
-        columns = [quantity.expression() for quantity in (self.x.pp, self.first, self.most, *counts)]
+        counts = {
+            kind: self.a.variable({0, *(row[3 + i] for row in rows)}, f"heaviest {kind}")
+            for i, kind in enumerate(self.kinds)
+        }
+        columns = [quantity.expression() for quantity in (self.x.pp, self.first, self.most, *counts.values())]
         deep = self.model.at_least("pp", 3)
         self.model.cp.add_allowed_assignments(columns, rows).only_enforce_if([self.free, deep])
         return counts
@@ -265,8 +276,29 @@ class Placement:
         """Layers of a rank that block recompute computes again, and those of them that are alive."""
         if isinstance(self.x.recompute_layers, int):
             return {}, {}
-        twice = {kind: self._again(n, chunks) for kind, n in counts.items()}
+        runs = self.runs
+        assert runs is not None, "layers that alternate are recomputed without counting"
+        # Layers of the first run that are not on the first rank may be the first of chunks here.
+        elsewhere = runs.prefix - self.early if runs.prefix else 0
+        twice = {kind: self.a.maximum(0, self._again(n, chunks) - elsewhere) for kind, n in counts.items()}
         return twice, {kind: self._again_live(n, rank) for kind, n in lives.items()}
+
+    def _of_block_on_first(self, counts: Counts, lives: Counts, fewest: Any) -> tuple[Counts, Counts]:
+        """The same of the first rank, whose first run has ``fewest`` micro-batches alive at least."""
+        runs, count = self.runs, self.x.recompute_layers
+        if isinstance(count, int):
+            return {}, {}
+        assert runs is not None, "layers that alternate are recomputed without counting"
+        again = self._again(self.first, self.x.vpp)
+        if not runs.prefix:
+            return {runs.common: again}, {runs.common: self._again_live(lives[runs.common], lambda pp: 0)}
+        # The first run is in the first chunk, or fills several.
+        early, most_early = self._again(self.early, 1), self._again(self.early, self.x.vpp)
+        beside = self.a.mul(count, self._chunks_alive(lambda pp: 0)) - self.a.mul(early, fewest)
+        return {runs.early: early, runs.common: self.a.maximum(0, again - most_early)}, {
+            runs.early: self.a.mul(most_early, fewest),
+            runs.common: self.a.minimum(beside, lives[runs.common]),
+        }
 
     def _again(self, layers: Any, chunks: Any) -> Any:
         """Of ``layers`` in ``chunks`` chunks as long as each other or one longer, the first of each chunk."""
@@ -292,9 +324,17 @@ class Placement:
         """Layers of ``kind`` on the last rank."""
         return self.last if self.runs else self.a.lookup(_finishing(kind), self.model.problem, self.last)
 
-    def _anywhere(self, kind: LayerKind, count: Any) -> Any:
-        """Layers of ``kind`` that ``count`` consecutive layers hold at least."""
-        return count if self.runs else self.a.lookup(_passing(kind), self.model.problem, count)
+    def _anywhere(self, count: Any, name: str) -> Counts:
+        """Layers of each kind that ``count`` consecutive layers may be: together so many, of each as few as there can be."""
+        if self.runs:
+            return {self.runs.common: count}
+        counts: Counts = {}
+        for kind in self.kinds:
+            counts[kind] = self.a.variable(range(self.spec.num_layers + 1), f"{kind}[{name}]")
+            fewest = self.a.lookup(_passing(kind), self.model.problem, count)
+            self.model.cp.add((counts[kind] - fewest).expression() >= 0)
+        self.model.cp.add((sum(counts.values()) - count).expression() == 0)
+        return counts
 
     def _live(self, count: Any, rank: Callable[[int], int], name: str) -> Any:
         """Layer activations that a rank with ``count`` layers keeps alive at least.
@@ -310,19 +350,21 @@ class Placement:
         longer = count - a.mul(length, x.vpp)
         if not longer.terms:
             return a.mul(length, self._chunks_alive(rank))
-        live = a.range(0, max(1, count.high * 2 * x.pp.high), f"live[{name}]")
+        group = model.by_shape(lambda s: model.group_of(s.pp))
+        most = 2 * x.pp.high + (group if isinstance(group, int) else group.high)
+        live = a.range(0, max(1, count.high * most), f"live[{name}]")
         even = a.mul(length, self._chunks_alive(rank))
         interleaved = model.interleaved
         model.cp.add((live - even).expression() >= 0)
-        group = model.by_shape(lambda s: model.group_of(s.pp))
         after = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 1)
         mean = a.mul(longer, after) + a.mul(group, a.mul(longer, longer - 1))
         more = a.mul(live - even, x.vpp) - mean
         model.cp.add(more.expression() >= 0).only_enforce_if([self.steady, interleaved])
         missing = model.by_shape(lambda s: max(0, model.group_of(s.pp) - 2 * behind(s.pp, rank(s.pp)) - 1))
         begun = model.by_shape(lambda s: max(0, 2 * behind(s.pp, rank(s.pp)) + 1 - model.group_of(s.pp)))
-        filled = live - a.mul(count, group) - a.mul(length, begun) + a.mul(length + 1, missing)
+        filled = live - a.mul(count, group) + a.mul(length + 1, missing)
         model.cp.add(filled.expression() >= 0).only_enforce_if([self.begun, interleaved])
+        model.cp.add((filled - a.mul(length, begun)).expression() >= 0).only_enforce_if([self.steady, interleaved])
         return live
 
     def _chunks_alive(self, rank: Callable[[int], int]) -> Any:
@@ -330,16 +372,38 @@ class Placement:
         most = self.model.by_shape(lambda s: _warm(self.model, s, rank))
         return self.a.minimum(most, self.a.mul(self.x.num_microbatches, self.x.vpp))
 
-    def _alive_in_first_chunk(self) -> tuple[Any, Any]:
-        """Micro-batches alive in the first chunk of the first rank: the mean of an endless run, rounded down and up."""
+    def _alive_in_first_run(self) -> tuple[Any, Any]:
+        """Micro-batches alive in the chunks of the first rank that hold the model's first run, at least and at most.
 
-        def life(shape: Shape) -> int:
-            group: int = self.model.group_of(shape.pp)
-            return 2 * (shape.pp - 1) + 2 * (shape.chunks - 1) * group + 1
+        The mean of an endless run, rounded down and up; at least no more than when the first backward pass begins.
+        """
 
-        low = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else min(life(s) // s.chunks, 2 * s.pp))
-        high = self.model.by_shape(lambda s: s.pp if s.chunks == 1 else -(-life(s) // s.chunks))
+        def mean(s: Shape, row: int) -> Fraction:
+            return Fraction(2 * (s.pp - 1) + 2 * (s.chunks - 1 - row) * self.model.group_of(s.pp) + 1, s.chunks)
+
+        def begun(s: Shape, row: int) -> int:
+            group, wave = self.model.group_of(s.pp), 2 * s.pp - 1
+            most: int = max(group, wave) if row == 0 else min(group, wave) if row == s.chunks - 1 else group
+            return most
+
+        def fewest(s: Shape) -> int:
+            row = self._rows_of_first_run(s) - 1
+            return min(int(mean(s, row)), begun(s, row)) if s.chunks > 1 else s.pp
+
+        low = self.model.by_shape(fewest)
+        high = self.model.by_shape(lambda s: ceil(mean(s, 0)) if s.chunks > 1 else s.pp)
         return self.a.minimum(low, self.x.num_microbatches), self.a.minimum(high, self.x.num_microbatches)
+
+    def _rows_of_first_run(self, shape: Any) -> int:
+        """How many of the chunks of a rank may hold layers of the model's first run: more than one only if layers are few.
+
+        A rank with ``n`` layers has ``n // vpp`` in each chunk at least.
+        """
+        assert self.runs is not None
+        layers, prefix, pp, chunks = self.spec.num_layers, self.runs.prefix, shape.pp, shape.chunks
+        if layers > pp * (chunks - 1) + (prefix - 1) * chunks:
+            return 1
+        return min(prefix, chunks) if layers > pp * (chunks - 1) else int(chunks)
 
 
 def _warm(model: Model, shape: Shape, rank: Callable[[int], int]) -> int:

@@ -11,7 +11,7 @@ from ortools.sat.python import cp_model
 from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
-from solver.completion import placed
+from solver.completion import placed, placed_somewhere
 from solver.model import Model
 
 __all__ = ["DEGREES", "DISTINCT", "differs", "forbid", "placed_solution", "with_other_chunks"]
@@ -24,7 +24,8 @@ DEGREES = (*DISTINCT, "sequence_parallel")
 def placed_solution(
     model: Model, solve: Callable[[], Callable[[Any], int] | None], *, fitting: bool = True
 ) -> Layout | None:
-    """The first of the solutions that ``solve`` finds in turn whose layers can be placed; ``None`` when there are no more.
+    """The first of the solutions that ``solve`` finds in turn whose layers can be placed, somewhere; ``None`` when there are
+    no more.
 
     ``solve`` gives what reads a value of the solution. Without ``fitting`` memory is not asked about. Degrees that are left
     are forbidden in the model, as far as the rule of memory is in force.
@@ -32,20 +33,20 @@ def placed_solution(
     while (value := solve()) is not None:
         layout = model.layout(value)
         asked = _on(model, layout)
-        found = placed(asked, layout, fitting=fitting)
+        found = placed_somewhere(asked, layout, fitting=fitting)
         if found is not None:
             return found
-        if not fitting or placed(asked, layout, fitting=False) is None:
+        if not fitting or placed_somewhere(asked, layout, fitting=False) is None:
             return layout  # no form says where its layers go, which rules may forgive
         forbid(model, layout)
     return None
 
 
-def forbid(model: Model, layout: Layout, objective: str | None = None) -> None:
+def forbid(model: Model, layout: Layout) -> None:
     """Note that no partition of the layers fits the degrees of ``layout``, nor those with other virtual stages that do not
     fit either: where one is too full, its like mostly are, and each would be another search."""
     asked = _on(model, layout)
-    full = {layout.vpp or 1} | {x.vpp for x in _likes(model, layout) if x.vpp and placed(asked, x, objective) is None}
+    full = {layout.vpp or 1} | {x.vpp for x in _likes(model, layout) if x.vpp and placed_somewhere(asked, x) is None}
     unless = [model.literals[CAPACITY].negated()] if model.explain else []
     model.cp.add_bool_or([*unless, *differs(model, layout, vpps=full)])
     model.refine(layout.pp)

@@ -19,6 +19,7 @@ from solver.edits import asked_words
 from solver.explain import Exhausted, Minimal
 from solver.feasibility import least_memory
 from solver.idle import Excluded, excluded
+from solver.proof import SOLVER, Proof
 from solver.search import Disagreement
 from solver.ways_out import WayOut, WaysOut, ways_out
 
@@ -77,8 +78,7 @@ class Refutation:
     ways: WaysOut
     innocent: tuple[str, ...]
     certificate: Mapping[str, Any] | None = None
-    proof: str = "solver"
-    leaves: int = 0
+    proof: Proof = SOLVER
     idle: Excluded | None = None
     """Where GPUs may stay idle: the proof for every smaller count, if it is not too large."""
 
@@ -141,8 +141,7 @@ def refutation_of(problem: Problem, *, seconds: float = 20.0) -> Refutation:
         ways=ways,
         innocent=tuple(_innocent(problem, found)),
         certificate=proved.certificate if proved else None,
-        proof="exhaustive" if proved else "solver",
-        leaves=proved.leaves if proved else 0,
+        proof=proved.proof if proved else SOLVER,
         idle=idle if proved else None,
     )
 

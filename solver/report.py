@@ -9,6 +9,7 @@ from typing import Any
 from constraints.problem import Problem
 from solver.answer import Answer, gib
 from solver.neighbours import Neighbour, neighbours
+from solver.proof import Proof, proof_by_search
 from solver.refutation import Refutation
 from solver.schema import SCHEMA
 from solver.verdict import plain
@@ -33,6 +34,17 @@ class Report:
     refutation: Refutation | None
     solver_version: str
     wall_seconds: float | None
+    certified: Proof | None = None
+    """Where no layout is better than the first, and a certificate of that was checked: what it proves by."""
+
+    @property
+    def proof(self) -> Proof | None:
+        """How the status is known: of the first layout that none is better, or that there is none; ``None`` if it is not."""
+        if self.refutation is not None:
+            return self.refutation.proof
+        if self.certified is None and self.status == "optimal":
+            return proof_by_search(answer.layout for answer in self.answers)
+        return self.certified
 
     @cached_property
     def neighbours(self) -> tuple[Neighbour, ...]:
@@ -59,7 +71,8 @@ class Report:
                 "name": "cp-sat",
                 "version": self.solver_version,
                 "wall_seconds": None if self.wall_seconds is None else round(self.wall_seconds, 3),
-                "proof": self.refutation.proof if self.refutation else "solver",
+                "proof": self.proof.level if self.proof else None,
+                "proof_steps": (self.proof.steps or None) if self.proof else None,
             },
         }
 

@@ -178,7 +178,7 @@ def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: f
             return (status, best) if best is None else ("feasible", best)
         whole = placed(problem, layout, objective)
         if whole is None:
-            forbid(model, layout, objective)
+            forbid(model, layout)
             continue
         layout = whole
         cost_of_it = measure(problem, layout)

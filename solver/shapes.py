@@ -19,12 +19,13 @@ class Shape:
     """``pp`` ranks of ``vpp`` chunks (``None``: no interleaving). ``split`` is one way in which the layers come out on them.
 
     Where it is the only one that is considered, ``stages`` are those among which the fullest is, ``slowest`` those among
-    which the slowest is; else both are empty.
+    which the slowest is; where layers are ``dealt`` freely both are empty, and where they do not come out at all.
     """
 
     pp: int
     vpp: int | None
     split: PipelineSplit
+    dealt: bool = False
     stages: tuple[Stage, ...] = ()
     slowest: tuple[Stage, ...] = ()
 
@@ -45,9 +46,9 @@ def shape_of(problem: Problem, pp: int, vpp: int | None, *, illegal_too: bool = 
         return Shape(pp, vpp, placed[1] if placed else PipelineSplit()) if illegal_too else None
     assignment, split = placed
     if pp > 1 and segment_sizes(model) is None and (vpp is None or runs_of(model) is not None):
-        return Shape(pp, vpp, split)
+        return Shape(pp, vpp, split, dealt=True)
     stages = _stages(problem, assignment, vpp if pp > 1 else None)
-    return Shape(pp, vpp, split, fullest_candidates(stages), slowest_candidates(stages))
+    return Shape(pp, vpp, split, stages=fullest_candidates(stages), slowest=slowest_candidates(stages))
 
 
 def _stages(problem: Problem, assignment: Assignment, vpp: int | None) -> tuple[Stage, ...]:

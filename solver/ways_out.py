@@ -6,26 +6,24 @@ smallest corrections that the conflicts leave are tried together. Imports ortool
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from itertools import islice
 
 from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
-from constraints.pins import Pin
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
-from constraints.refutation.space import values_of_decisions, virtual_stages
 from constraints.rule import Rule
 from solver.conflicts import Conflicts, Correction
+from solver.distance import batch_distance, gpus_distance, pin_distance, sequence_distance
 from solver.edits import Changed, asked_words, without_pins
-from solver.feasibility import any_layout, least_memory, plainest_layout
+from solver.feasibility import least_memory, plainest_layout
 from solver.fewest_count import fewest_note
 from solver.moves import (
     Move,
     both,
-    enough_memory,
     fewer_gpus,
     first_feasible,
     larger_counts,
@@ -38,33 +36,12 @@ from solver.moves import (
     shorter_sequence,
     tenths_needed,
 )
-from solver.search import best_layouts
+from solver.releases import releases
+from solver.way_out import COSTS, BestLayouts, WayOut
 
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
 MOST_WAYS = 6
-MOST_SEARCHED = 500
-"""Size of the problems that are searched for their best layout, together about half a second; beyond it a layout is shown
-that is only known to keep the rules. Sizes and no time, so that the same request gets the same report."""
-LONGEST_SEARCH = 30.0
-
-
-@dataclass(frozen=True)
-class WayOut:
-    """Edits that together lead to ``layout``, which keeps every rule of ``changed.problem``; ``note`` says more.
-
-    ``best`` is true if it is what ``solve`` would find there, false if it is only the plainest layout.
-    """
-
-    changed: Changed
-    layout: Layout
-    cost: tuple[float, float]
-    note: str = ""
-    best: bool = False
-
-    @property
-    def text(self) -> str:
-        return " ".join(str(edit) for edit in self.changed.edits)
 
 
 @dataclass(frozen=True)
@@ -102,28 +79,18 @@ class _Finder:
             unique.setdefault(way.text, way)
         self.useless += self._pins_that_do_not_help()
         shown = list(unique.values())[:MOST_WAYS]
-        return WaysOut(tuple(self._with_best_layouts(shown)), tuple(self.useless), self.least)
-
-    def _with_best_layouts(self, ways: list[WayOut]) -> Iterator[WayOut]:
-        """The ways with the best layout by the objective, as long as they are small enough together."""
-        left = MOST_SEARCHED
-        for way in ways:
-            problem = way.changed.problem
-            size = _search_size(problem)
-            if size > left:
-                yield way
-                continue
-            left -= size
-            found = best_layouts(problem, seconds=LONGEST_SEARCH)
-            yield replace(way, layout=found.layouts[0], best=True) if found.status == "optimal" else way
+        best = BestLayouts()
+        ways = [best.of(way) for way in shown]
+        ways += islice(releases(Changed(self.problem), self._movable(), ways, best), MOST_WAYS - len(ways))
+        ordered = sorted(ways, key=lambda way: way.cost)
+        return WaysOut(tuple(ordered), tuple(self.useless), self.least)
 
     # -- one change
 
     def _single(self) -> Iterator[WayOut]:
         start = Changed(self.problem)
-        for rule in self.pins.values():
-            if rule.id in self.rules and self._may(rule.id):
-                yield from self._way("pin", start, partial(nearest_pins, pins=[rule]), _pin_distance)
+        for rule in self._movable():
+            yield from self._way("pin", start, partial(nearest_pins, pins=[rule]), pin_distance)
         for name in self.problem.settings.changed():
             if name in self.read:
                 yield from self._way("pin", start, partial(Changed.switch_off, name=name))
@@ -131,9 +98,9 @@ class _Finder:
             if rule.stratum == "advice" and self._may(rule.id):
                 yield from self._way("advice", start, partial(Changed.relax, rule_id=rule.id))
         if self.problem.global_batch_size is not None and "global_batch_size" in self.read and self._may("batch"):
-            yield from self._way("batch", start, nearest_batch, _batch_distance)
+            yield from self._way("batch", start, nearest_batch, batch_distance)
         if "seq_length" in self.read:
-            yield from self._way("sequence", start, nearest_sequence, _sequence_distance)
+            yield from self._way("sequence", start, nearest_sequence, sequence_distance)
         if "precision" in self.read and self.problem.precision != "bf16":
             yield from self._way("precision", start, lambda c: c.precision("bf16"))
         if "gpus" in self.read and self._may("gpus"):
@@ -141,14 +108,18 @@ class _Finder:
         if self.least is not None and self._may("memory"):
             yield from self._memory(start)
 
+    def _movable(self) -> list[Rule]:
+        """The pins and limits that alone may help."""
+        return [rule for rule in self.pins.values() if rule.id in self.rules and self._may(rule.id)]
+
     def _may(self, knob: str) -> bool:
         """False if the conflicts say that this knob alone cannot help."""
         return not self.found.exhausted or any([k.name for k in c.knobs] == [knob] for c in self.found.corrections)
 
     def _machines(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_idle and self.problem.gpus > 1:
-            yield from self._way("idle", start, fewer_gpus, _gpus_distance, note=_idle_note)
-        yield from self._way("gpus", start, self.more_gpus, _gpus_distance, note=fewest_note)
+            yield from self._way("idle", start, fewer_gpus, gpus_distance, note=_idle_note)
+        yield from self._way("gpus", start, self.more_gpus, gpus_distance, note=fewest_note)
 
     def _memory(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_borderline:
@@ -168,13 +139,11 @@ class _Finder:
         elif self.least is not None:
             yield from self._way("gpu", start, lambda c: c.memory(tenths_needed(self.problem, self.least)))
         if "seq_length" not in self.read:
-            yield from self._way("shorter", start, shorter_sequence, _sequence_distance)
+            yield from self._way("shorter", start, shorter_sequence, sequence_distance)
 
     def more_gpus(self, start: Changed) -> Changed | None:
         """The nearest larger count that has a layout, whole nodes first."""
-        at_least = start.problem.gpus + 1
-        if self.least is not None:
-            at_least = enough_memory(start, next(larger_counts(start.problem, at_least)))
+        at_least = max(start.problem.gpus + 1, fewest_gpus(start.problem))
         return first_feasible(start.gpus(count) for count in larger_counts(start.problem, at_least))
 
     # -- several changes
@@ -209,10 +178,10 @@ class _Finder:
         )
         for kind, move in moves:
             moved = move(without_pins(start, pins))
-            if moved is None or any_layout(moved.problem) is None:
+            if moved is None or plainest_layout(moved.problem) is None:
                 continue
-            moved = repinned(moved, pins)
-            way = self._witnessed(kind, moved, _gpus_distance, len(pins)) if moved is not None else None
+            moved = repinned(moved, pins, only_near=True)
+            way = self._witnessed(kind, moved, gpus_distance, len(pins)) if moved is not None else None
             if way is not None:
                 yield way
                 return
@@ -234,10 +203,10 @@ class _Finder:
         return self._released(pins, max(kinds, key=lambda kind: COSTS.get(kind, 0)), move)
 
     def _released(self, pins: list[Rule], kind: str, move: Move) -> WayOut | None:
-        """``move`` without the pins, then each pin at its nearest value."""
+        """``move`` without the pins, then each pin at its nearest value, or left out where that is far."""
         moved = move(without_pins(Changed(self.problem), pins))
-        moved = repinned(moved, pins) if moved is not None else None
-        return self._witnessed(kind, moved, _gpus_distance, len(pins)) if moved is not None else None
+        moved = repinned(moved, pins, only_near=True) if moved is not None else None
+        return self._witnessed(kind, moved, gpus_distance, len(pins)) if moved is not None else None
 
     def _pins_that_do_not_help(self) -> Iterator[str]:
         alone = {c.knobs[0].name for c in self.found.corrections if len(c.knobs) == 1}
@@ -271,42 +240,6 @@ class _Finder:
             return None
         far = distance(self.problem, moved.problem) if distance else 0.0
         return WayOut(moved, layout, (COSTS[kind] + more, far))
-
-
-COSTS = {
-    **{"pin": 1, "advice": 2, "idle": 2, "borderline": 2, "batch": 3, "sequence": 3, "precision": 3, "options": 3},
-    **{"offload": 4, "gpus": 5, "memory": 5, "gpu": 5, "shorter": 6},
-}
-"""What a change costs the person: words first, then what touches convergence, then speed, then machines."""
-
-
-def _search_size(problem: Problem) -> int:
-    """Pipeline shapes times tensor degrees: what the time of a search grows with."""
-    values = values_of_decisions(problem, wide=False)
-    shapes = sum(len(virtual_stages(problem, pp, values["vpp"])) for pp in values["pp"])
-    return shapes * len(values["tp"])
-
-
-def _pin_distance(asked: Problem, changed: Problem) -> float:
-    before = {pin.id: pin.value for pin in asked.pins if isinstance(pin, Pin)}
-    after = {pin.id: pin.value for pin in changed.pins if isinstance(pin, Pin)}
-    return sum(_octaves(before[name], after[name]) for name in before.keys() & after.keys())
-
-
-def _octaves(a: Any, b: Any) -> float:
-    return abs(math.log2(max(1, int(a or 1)) / max(1, int(b or 1))))
-
-
-def _batch_distance(asked: Problem, changed: Problem) -> float:
-    return _octaves(asked.global_batch_size, changed.global_batch_size)
-
-
-def _sequence_distance(asked: Problem, changed: Problem) -> float:
-    return _octaves(asked.seq_length, changed.seq_length)
-
-
-def _gpus_distance(asked: Problem, changed: Problem) -> float:
-    return _octaves(asked.gpus, changed.gpus)
 
 
 def _idle_note(asked: Problem, changed: Problem) -> str:

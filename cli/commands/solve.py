@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -46,9 +47,12 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
     report = solve_problem(
         problem, top=request.top, pareto=request.pareto, seconds=request.time_limit, progress=_progress(problem)
     )
+    proved, why = None, ""
+    if certificate is not None:  # before anything is printed: the report says what the certificate proves by
+        report, proved, why = _certified(report)
     deliver(rendered(report, format_), output)
     if certificate is not None:
-        _deliver_certificate(report, certificate)
+        _deliver_certificate(report, proved, why, certificate)
     return EXIT_CODES[report.status]
 
 
@@ -72,20 +76,14 @@ def _progress(problem: Any) -> Any:
     return tell
 
 
-def _deliver_certificate(report: Any, path: str) -> None:
-    """Write the proof that there is no layout, or none that is better; or say why there is none."""
-    from constraints.refutation.certificate import written
-
+def _certified(report: Any) -> tuple[Any, Any, str]:
+    """(the report, the certificate that there is no layout, or none that is better, or ``None``, and why there is none)."""
     if report.refutation is not None:
-        certificate, why = report.refutation.certificate, "the proof is too large, or nothing was proved"
-    elif report.status == "optimal":
-        certificate, why = _optimum(report)
-    else:
-        certificate, why = None, "nothing was proved in the time given"
-    if certificate is None:
-        click.echo(f"no certificate: {why}", err=True)
-        return
-    deliver(written(certificate), path)
+        return report, report.refutation.certificate, "the proof is too large, or nothing was proved"
+    if report.status != "optimal":
+        return report, None, "nothing was proved in the time given"
+    done, why = _optimum(report)
+    return (report, None, why) if done is None else (replace(report, certified=done.proof), done.certificate, "")
 
 
 def _optimum(report: Any) -> tuple[Any, str]:
@@ -99,12 +97,20 @@ def _optimum(report: Any) -> tuple[Any, str]:
     if larger is None and best.gpus < asked.gpus:
         return None, f"the proof that more than {best.gpus} of the GPUs cannot be used is too large"
     try:
-        done = certified_optimum(asked, best, larger)
+        return certified_optimum(asked, best, larger), ""
     except TooLarge as error:
         return None, f"the proof that no layout is better has {error}"
-    aside = ", block recompute aside" if asked.blocks(1) else ""
-    click.echo(
-        f"certificate: no layout is better{aside}, shown in {done.leaves} steps and checked without the solver",
-        err=True,
-    )
-    return done.certificate, ""
+
+
+def _deliver_certificate(report: Any, certificate: Any, why: str, path: str) -> None:
+    """Write the certificate, or say why there is none."""
+    from constraints.refutation.certificate import written
+
+    if certificate is None:
+        click.echo(f"no certificate: {why}", err=True)
+        return
+    if report.certified is not None:
+        from cli.text.proof import best_words
+
+        click.echo(f"certificate: {best_words(report.certified)}", err=True)
+    deliver(written(certificate), path)

@@ -96,6 +96,7 @@ def _verified(page: Page, done: Verified | VerifiedOptimum) -> None:
         for rules in done.conflicts:
             page.entry("conflict", f"{', '.join(rules)}: none of them can be spared")
     page.entry("steps", ", ".join(f"{name} {count}" for name, count in done.leaves.items()))
+    page.entry("proof", _proof(done))
     if done.fewer:
         counts = f"{done.fewer[0]} to {done.fewer[-1]}" if len(done.fewer) > 1 else str(done.fewer[0])
         page.entry("idle", f"no layout uses {counts} of the {problem.gpus} GPUs")
@@ -103,6 +104,14 @@ def _verified(page: Page, done: Verified | VerifiedOptimum) -> None:
         page.entry("idle", "nothing is said of layouts that leave GPUs idle")
     for change in done.ways_out if isinstance(done, Verified) else ():
         page.entry("way out", f"{change}: its layout keeps every rule")
+
+
+def _proof(done: Verified | VerifiedOptimum) -> str:
+    """The level, and what it means here."""
+    if done.level == "partition":
+        steps, over = sum(done.leaves.values()), done.over_partitions
+        return f"partition: {over} of the {steps} steps are over every partition of the layers"
+    return "exhaustive: no step is about where the layers go"
 
 
 def _degrees(done: VerifiedOptimum) -> dict[str, object]:
@@ -131,6 +140,7 @@ def _mapping(done: Verified | VerifiedOptimum | None, reason: str) -> dict[str, 
         "gpu": done.problem.gpu.name,
         "gpus": done.problem.gpus,
         "leaves": dict(done.leaves),
+        "proof": done.level,
         "fewer_gpus": list(done.fewer),
     }
     if isinstance(done, VerifiedOptimum):

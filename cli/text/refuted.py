@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from cli.text.page import LABEL, Page
+from cli.text.proof import steps_of
 from cli.text.time import seconds
 from constraints.memory.budget import memory_report
 from constraints.problem import GIB, Problem
@@ -162,14 +163,15 @@ def _way(page: Page, asked: Problem, letter: str, way: WayOut, *, mixed: bool) -
 
 
 def _proof(page: Page, refutation: Refutation) -> None:
-    if refutation.proof == "solver":
+    proof = refutation.proof
+    if not proof.steps:
         page.entry("proof", "solver: two models of CP-SAT agree; too large for a certificate")
         return
     if refutation.problem.allow_idle:
         _idle(page, refutation)
     page.entry(
         "proof",
-        f"{refutation.proof}: every layout is excluded in {refutation.leaves} steps, checked without the solver; "
+        f"{proof.level}: every layout is excluded in {steps_of(proof)}, checked without the solver; "
         "--certificate FILE keeps them, meshwright verify FILE checks them again",
     )
 

@@ -8,6 +8,7 @@ import click
 
 from cli.text.bars import memory_bars
 from cli.text.page import Page
+from cli.text.proof import best_words
 from cli.text.time import neighbour_entries, seconds, time_entries
 from constraints.problem import GIB, TARGET_TOKENS, Problem
 from solver.answer import Answer
@@ -36,6 +37,8 @@ def solved_text(report: Report, page: Page | None = None) -> str:
     neighbour_entries(page, report.neighbours)
     page.line()
     _assumed(page, report.asked, report.answers[0])
+    if report.proof is not None:
+        page.entry("proof", best_words(report.proof))
     _next(page, report)
     return page.text()
 

@@ -50,7 +50,7 @@ def peaks(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> list[Quantity]
 
 def _resting(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     """The sum of :func:`static_components`, in as few products as there are kinds of part."""
-    total = _weight_gradient_cache(a, p, x, stage) + always_bytes(p)
+    total = _weight_gradient_cache(a, p, x, stage.kinds) + always_bytes(p)
     for part, count in _stored(a, p, x, stage):
         total = total + a.mul(_sum(part), count)
     return total
@@ -69,7 +69,7 @@ def static_components(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Pa
     for part, count in _stored(a, p, x, stage):
         for name, quantity in part.items():
             out[name] = out[name] + a.mul(quantity, count)
-    out["weight_gradient_cache"] = _weight_gradient_cache(a, p, x, stage)
+    out["weight_gradient_cache"] = _weight_gradient_cache(a, p, x, stage.kinds)
     out["workspace"] = always_bytes(p)
     return out
 
@@ -129,23 +129,32 @@ def _tables(p: Problem, stage: Stage) -> int:
 
 
 def _stored(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> list[tuple[Parts, int]]:
-    shards = optimizer.dense_shards(a, p, x)
     parts = [(layer_bytes(a, p, x, kind), count) for kind, count in stage.layers]
     if tables := _tables(p, stage):
-        embedding = optimizer.training_bytes(a, p, 0, parameters.embedding_parameters(a, p, x), shards)
-        parts.append((embedding, tables))
+        parts.append((_table_bytes(a, p, x), tables))
     if stage.mtp:
-        projection = parameters.mtp_projection(a, p, x)
-        parts.append((optimizer.training_bytes(a, p, projection, 0, shards), stage.mtp))
+        parts.append((_projection_bytes(a, p, x), stage.mtp))
     return parts
 
 
-def _weight_gradient_cache(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+@once
+def _table_bytes(a: Arithmetic, p: Problem, x: Degrees) -> Parts:
+    """What one stored vocabulary table costs."""
+    return optimizer.training_bytes(a, p, 0, parameters.embedding_parameters(a, p, x), optimizer.dense_shards(a, p, x))
+
+
+@once
+def _projection_bytes(a: Arithmetic, p: Problem, x: Degrees) -> Parts:
+    """What the projection in front of one MTP layer costs."""
+    return optimizer.training_bytes(a, p, parameters.mtp_projection(a, p, x), 0, optimizer.dense_shards(a, p, x))
+
+
+@once
+def _weight_gradient_cache(a: Arithmetic, p: Problem, x: Degrees, kinds: tuple[LayerKind, ...]) -> Quantity:
     """Transformer Engine keeps one dummy bf16 weight gradient per distinct weight shape and never frees it
     (``transformer_engine/pytorch/module/base.py::get_dummy_wgrad``); routed experts share one shape."""
     if not p.settings.gradient_accumulation_fusion or not optimizer.trains_all(p):
         return 0
-    kinds = stage.kinds
     total: Quantity = 0
     for mixer in sorted({kind.mixer for kind in kinds}):
         total = total + a.ceil_div(2 * parameters.layer_sizes(p.model, LayerKind(mixer, "none"))[0], x.tp)

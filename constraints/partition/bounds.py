@@ -7,126 +7,133 @@ numbers: the checker of certificates does not look at the solver's model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from constraints.partition.kinds import ends_with, fewest_in_windows, runs_of, starts_with
-from constraints.partition.parts import behind, fine_parts
+from constraints.partition.parts import behind
 from constraints.partition.rank import Rank
+from constraints.partition.rooms import have_room
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Forms", "Pipeline"]
+__all__ = ["Forms", "Pipelines"]
 
-Counts = dict[LayerKind, int]
-PerKind = Mapping[LayerKind, list[int]]
 Formulas = Callable[[Any], Iterable[int]]
 """The least that quantities of a rank come to; each grows by the same with every layer and with every activation alive."""
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """``pp`` ranks of ``chunks`` chunks, ``group`` micro-batches at a time, at least ``microbatches`` in a step."""
+class Pipelines:
+    """Pipelines of ``pp`` ranks, alike but for how many chunks a rank has: what is said of them is true of each.
 
-    model: ModelSpec
+    ``group`` micro-batches at a time, at least ``microbatches`` in a step.
+    """
+
     pp: int
-    chunks: int
+    chunks: tuple[int, ...]
     group: int
     microbatches: int
 
+    @property
+    def plain(self) -> bool:
+        """True if none is interleaved."""
+        return self.chunks == (1,)
+
+    def each(self) -> Iterator[Pipelines]:
+        """They one by one, those first that are likeliest to have room."""
+        return (replace(self, chunks=(chunks,)) for chunks in sorted(self.chunks, reverse=True))
+
     def alive(self, rank: int, layers: int) -> int:
         """Layer activations that rank ``rank`` with ``layers`` layers keeps alive at least."""
-        after, m = behind(self.pp, rank), self.microbatches
-        if self.chunks == 1:
-            return layers * min(after + 1, m)
-        length, longer = divmod(layers, self.chunks)
-        most = 2 * after + (self.chunks - 1) * self.group + 1
-        live = length * min(most, m * self.chunks)
-        if m >= STEADY_GROUPS * self.group:
-            live += (longer * (2 * after + 1) + self.group * longer * (longer - 1)) // self.chunks
-        if m >= self.group:
-            begun, missing = max(0, 2 * after + 1 - self.group), max(0, self.group - 2 * after - 1)
-            live = max(live, layers * self.group + length * begun - (length + 1) * missing)
-        return live
+        enough = max(STEADY_GROUPS * self.group, 2 * self.pp + self.group)  # more micro-batches change nothing
+        return _fewest_alive(self.pp, self.chunks, self.group, min(self.microbatches, enough), rank, layers)
 
-    def chunks_alive(self, rank: int) -> int:
-        """Chunk activations that the rank keeps alive at most."""
-        after = behind(self.pp, rank)
-        most = after + 1 if self.chunks == 1 else 2 * after + (self.chunks - 1) * self.group + 1
-        return min(most, self.microbatches * self.chunks)
 
-    def in_first_chunk(self) -> tuple[int, int]:
-        """Micro-batches alive in the first chunk of all: at least, and at most on the mean."""
-        if self.chunks == 1:
-            alive = min(self.pp, self.microbatches)
-            return alive, alive
-        life = 2 * (self.pp - 1) + 2 * (self.chunks - 1) * self.group + 1
-        least = min(self.pp, self.microbatches)
-        return least, -(-life // self.chunks)
+@lru_cache(maxsize=1 << 16)
+def _fewest_alive(pp: int, chunks: tuple[int, ...], group: int, m: int, rank: int, layers: int) -> int:
+    return min(_alive(pp, each, group, m, rank, layers) for each in chunks)
+
+
+def _alive(pp: int, chunks: int, group: int, m: int, rank: int, layers: int) -> int:
+    after = behind(pp, rank)
+    if chunks == 1:
+        return layers * min(after + 1, m)
+    length, longer = divmod(layers, chunks)
+    most = 2 * after + (chunks - 1) * group + 1
+    live = length * min(most, m * chunks)
+    if m >= STEADY_GROUPS * group:
+        live += (longer * (2 * after + 1) + group * longer * (longer - 1)) // chunks
+    if m >= group:
+        # of the warm-up, what the next group has begun, and what the last chunk lacks of the first
+        begun = max(0, min(2 * after + 1 - group, (m - group) * chunks))
+        missing = max(0, group - 2 * after - 1)
+        live = max(live, layers * group + length * begun - (length + 1) * missing)
+    return live
 
 
 class Forms:
     """The quantities of ranks as linear forms in layers and activations alive, by what else a rank holds.
 
     ``alive`` says whether they grow with activations; ``idle`` whether a rank may be without a layer. Formulas see ``chunks``
-    chunks a rank, of each of which block recompute computes ``again`` layers again: at least where they are times, at most
-    where they are bytes.
+    chunks a rank.
     """
 
-    def __init__(
-        self, model: ModelSpec, chunks: int, formulas: Formulas, *, alive: bool, idle: bool, again: int = 0
-    ) -> None:
+    def __init__(self, model: ModelSpec, chunks: int, formulas: Formulas, *, alive: bool, idle: bool) -> None:
         self.model, self.chunks, self.formulas = model, chunks, formulas
-        self.alive, self.idle, self.again = alive, idle, again
+        self.alive, self.idle = alive, idle
         self.runs = runs_of(model)
         self.kinds = sorted(set(model.layer_kinds)) if self.runs is None else [self.runs.common]
         self.body = self.runs.body if self.runs is not None else model.num_layers
         self._made: dict[str, Any] = {}
 
-    def may_keep_within(self, pipeline: Pipeline, bound: int) -> bool:
-        """False if no partition of the layers keeps every quantity of every rank at most ``bound``."""
-        room = 0
-        for rank, ranks in _ranks(pipeline.pp):
-            most = self._most(pipeline, rank, bound)
-            if most is None:
-                return False
-            room += ranks * most
-            if room >= self.body and rank != pipeline.pp - 1:
-                break
-        return room >= self.body
+    def may_keep_within(self, pipelines: Pipelines, bound: int) -> bool:
+        """False if no partition of the layers, on none of ``pipelines``, keeps every quantity of every rank within
+        ``bound``."""
+        if not self._may_keep_within(pipelines, bound):
+            return False
+        return len(pipelines.chunks) == 1 or any(self._may_keep_within(alone, bound) for alone in pipelines.each())
 
-    def _most(self, pipeline: Pipeline, rank: int, bound: int) -> int | None:
-        """The most layers of the body that the rank can take; ``None`` if it is beyond the bound with none."""
-        none_is_enough = self.idle or (rank == 0 and self.runs is not None and self.runs.prefix > 0)
-        low, high = 0 if none_is_enough else -1, self.body
+    def _may_keep_within(self, pipelines: Pipelines, bound: int) -> bool:
+        return have_room(pipelines.pp, self.body, lambda rank: self._most(pipelines, rank, bound))
+
+    def _most(self, pipelines: Pipelines, rank: int, bound: int) -> int | None:
+        """The most layers of the body that the rank can take; ``None`` if it is beyond the bound with the fewest."""
+        fewest = self._fewest_of_body(pipelines, rank)
+        low, high = 0 if fewest is None else fewest - 1, self.body
         while low < high:
             middle = (low + high + 1) // 2
-            if self._largest(pipeline, rank, middle) <= bound:
+            if self._largest(pipelines, rank, middle) <= bound:
                 low = middle
             else:
                 high = middle - 1
-        return low if low >= 0 else None
+        return None if fewest is not None and low < fewest else low
 
-    def _largest(self, pipeline: Pipeline, rank: int, layers: int) -> int:
+    def _fewest_of_body(self, pipelines: Pipelines, rank: int) -> int | None:
+        """The fewest layers of the body on the rank; ``None`` if it may hold none, and then other kinds than the form's."""
+        early = self.runs is not None and self.runs.prefix > 0
+        if self.idle or (early and rank == 0):
+            return None
+        return 0 if early and rank < pipelines.pp - 1 else 1
+
+    def _largest(self, pipelines: Pipelines, rank: int, layers: int) -> int:
         """The largest quantity of the rank with ``layers`` layers of the body."""
-        where = _where(pipeline.pp, rank)
+        where = _where(pipelines.pp, rank)
         if where not in self._made:
             self._made[where] = self._form(where)
-        base, layer, live, twice = self._made[where]
-        counts, alive = self._counts(pipeline, rank, layers)
-        again = self._twice(pipeline, rank, layers, counts, alive) if self.again else {}
-        largest: int = max(
-            start
-            + sum(layer[kind][i] * n for kind, n in counts.items())
-            + (sum(live[kind][i] * n for kind, n in alive.items()) if self.alive else 0)
-            + sum(twice[kind][i] * n for kind, n in again.items())
-            for i, start in enumerate(base)
-        )
+        base, layer, live = self._made[where]
+        totals = base
+        for kind, count, alive in self._counts(pipelines, rank, layers):
+            totals = [total + each * count for total, each in zip(totals, layer[kind], strict=True)]
+            if self.alive:
+                totals = [total + each * alive for total, each in zip(totals, live[kind], strict=True)]
+        largest: int = max(totals)
         return largest
 
-    def _form(self, where: str) -> tuple[list[int], PerKind, PerKind, PerKind]:
-        """The quantities with no layer; what a layer of each kind adds to each, a live one, and one computed again."""
+    def _form(self, where: str) -> tuple[list[int], Mapping[LayerKind, list[int]], Mapping[LayerKind, list[int]]]:
+        """The quantities with no layer, and what a layer and a live layer of each kind adds to each."""
         first, last = where in ("first", "alone"), where in ("last", "alone")
         mtp = self.model.mtp_layers if last else 0
         kinds = tuple(self.kinds) if self.runs is not None and not self.idle else ()
@@ -141,64 +148,32 @@ class Forms:
         every = sorted({*self.model.layer_kinds}) if first else self.kinds
         layer = {kind: added(layers=_plus(tail, kind)) for kind in every}
         live = {kind: added(live=_plus(tail, kind)) for kind in every} if self.alive else {}
-        field = "twice_live" if self.alive else "twice"
-        twice = {kind: added(**{field: ((kind, 1),)}) for kind in every} if self.again else {}
-        return base, layer, live, twice
+        return base, layer, live
 
-    def _counts(self, pipeline: Pipeline, rank: int, layers: int) -> tuple[Counts, Counts]:
-        """Layers and live layers of each kind on a rank with ``layers`` layers of the body, at least."""
+    def _counts(self, pipelines: Pipelines, rank: int, layers: int) -> Iterator[tuple[LayerKind, int, int]]:
+        """(kind, layers, live layers) of a rank with ``layers`` layers of the body, at least."""
         runs = self.runs
         if runs is None:
-            counts = {kind: self._fewest(pipeline, kind, rank, layers) for kind in self.kinds}
-            return counts, {kind: pipeline.alive(rank, n) for kind, n in counts.items()}
-        counts, alive = {runs.common: layers}, {runs.common: pipeline.alive(rank, layers)}
-        if rank == 0 and runs.prefix and (pipeline.chunks == 1 or pipeline.pp == 1) and layers:
+            for kind in self.kinds:
+                count = self._fewest(pipelines, kind, rank, layers)
+                yield kind, count, pipelines.alive(rank, count)
+            return
+        yield runs.common, layers, pipelines.alive(rank, layers)
+        if rank == 0 and runs.prefix and (pipelines.plain or pipelines.pp == 1) and layers:
             # All layers of the first run are on this rank if any of the body is.
-            early = pipeline.in_first_chunk()[0] if pipeline.pp > 1 else 1
-            counts[runs.early], alive[runs.early] = runs.prefix, runs.prefix * early
-        return counts, alive
+            yield runs.early, runs.prefix, runs.prefix * min(pipelines.pp, pipelines.microbatches)
 
-    def _twice(self, pipeline: Pipeline, rank: int, layers: int, counts: Counts, alive: Counts) -> Counts:
-        """Layers of each kind that are computed again at least; or, of those alive, at most."""
-        first, runs, whole = self.again, self.runs, pipeline.chunks == 1
-        early = min(first, runs.prefix) if runs is not None and rank == 0 else 0
-        if self.alive:
-            chunks = pipeline.chunks_alive(rank)
-            most = {kind: min(first * chunks, n) for kind, n in alive.items()}
-            if runs is not None and whole and runs.early in alive and runs.prefix:
-                most[runs.early] = min(early * chunks, alive[runs.early])
-                most[runs.common] = min((first - early) * chunks, alive[runs.common])
-            return most
-        # The last chunk of all may be shorter than the others, and so without a layer.
-        chunks = pipeline.chunks - (rank == pipeline.pp - 1 and not whole)
-        if runs is None:
-            if not whole:
-                return {}
-            return {kind: self._fewest(pipeline, kind, rank, min(first, layers), start=True) for kind in counts}
-        again = {runs.common: max(0, min(first * chunks, counts[runs.common] + early) - early)}
-        if runs.prefix and runs.early in counts:
-            again[runs.early] = early
-        return again
+    def _fewest(self, pipelines: Pipelines, kind: LayerKind, rank: int, layers: int) -> int:
+        return min(self._fewest_on(chunks, pipelines.pp, kind, rank, layers) for chunks in pipelines.chunks)
 
-    def _fewest(self, pipeline: Pipeline, kind: LayerKind, rank: int, layers: int, *, start: bool = False) -> int:
-        """Of ``layers`` layers of the rank, all of them or those that it starts with, those of ``kind`` at least."""
-        pp, chunks = pipeline.pp, pipeline.chunks
+    def _fewest_on(self, chunks: int, pp: int, kind: LayerKind, rank: int, layers: int) -> int:
         if chunks == 1 and rank == 0:
             return starts_with(self.model, kind, layers)
-        if chunks == 1 and rank == pp - 1 and not start:
+        if chunks == 1 and rank == pp - 1:
             return ends_with(self.model, kind, layers)
         length, longer = divmod(layers, chunks)
         windows = ((length, chunks - longer), (length + 1, longer))
         return sum(fewest_in_windows(self.model, kind, size) * times for size, times in windows if times)
-
-
-def _ranks(pp: int) -> Iterable[tuple[int, int]]:
-    """Ranks, each with how many it speaks for, those first that are likeliest to be beyond any bound."""
-    yield pp - 1, 1
-    if pp > 1:
-        yield 0, 1
-    for part in fine_parts(pp):
-        yield part.latest(pp), part.size(pp)
 
 
 def _where(pp: int, rank: int) -> str:

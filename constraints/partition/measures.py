@@ -37,6 +37,7 @@ class Ranks:
         self.fitting, self.most_held = fitting, most_held
         self._stages: dict[Any, list[Stage]] = {}
         self._found: dict[Any, Any] = {}
+        self._asked: dict[tuple[str, int, tuple[Chunk, ...]], Any] = {}
 
     @cached_property
     def hops_64(self) -> int:
@@ -57,7 +58,11 @@ class Ranks:
 
     def fits(self, rank: int, chunks: tuple[Chunk, ...]) -> bool:
         """Whether the rank with ``chunks`` keeps within the memory."""
-        return all(self._fits(stage) for stage in self.stages(rank, chunks))
+        key = "fits", rank, chunks
+        if key not in self._asked:
+            self._asked[key] = all(self._fits(stage) for stage in self.stages(rank, chunks))
+        fits: bool = self._asked[key]
+        return fits
 
     def _fits(self, stage: Stage) -> bool:
         key = ("fits", stage.copies, self._content(stage))
@@ -79,9 +84,16 @@ class Ranks:
 
     def measure(self, name: str, rank: int, chunks: tuple[Chunk, ...]) -> int:
         """How much the rank with ``chunks`` counts by the measure ``name`` of :data:`MEASURES`."""
+        key = name, self.alike(name, rank), chunks
+        if key not in self._asked:
+            self._asked[key] = self._worst(*key)
+        counted: int = self._asked[key]
+        return counted
+
+    def _worst(self, name: str, rank: int, chunks: tuple[Chunk, ...]) -> int:
         measure, by_state = MEASURES[name]
         worst = 0
-        for stage in self.stages(self.alike(name, rank), chunks)[: None if by_state else 1]:
+        for stage in self.stages(rank, chunks)[: None if by_state else 1]:
             key = (name, stage.copies if by_state else (), self._content(stage))
             if key not in self._found:
                 self._found[key] = measure(self, stage)

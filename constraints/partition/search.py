@@ -17,7 +17,7 @@ from operator import add
 from constraints.layout import Layout, PipelineSplit
 from constraints.partition.kinds import runs_of
 from constraints.partition.measures import Ranks
-from constraints.partition.options import Left, Option, Options, lefts_of, start_of, takes_any_order
+from constraints.partition.options import Left, Option, Options, Run, lefts_of, starts_of, takes_any_order
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
 from constraints.problem import Problem
 from constraints.stages import LayerOnEveryRank
@@ -142,7 +142,8 @@ class _Search:
         self.rooms: list[int] | None = None
         self.most = [self.model.num_layers] * self.pp
         self.options = Options(self.model, self.pp, self.vpp, by_chunk=ranks.layout.recompute.by_chunk)
-        self.lefts = lefts_of(self.model, self.vpp)
+        self.starts = starts_of(self.model, self.pp, self.vpp)
+        self.lefts = lefts_of(self.model, self.pp, self.vpp)
         self.lightest: dict[tuple[str, int, int], int] = {}
 
     def best(self) -> Partition | None:
@@ -194,7 +195,7 @@ class _Search:
 
     def _anywhere(self, rank: int, layers: int) -> Iterator[Option]:
         """What the rank may take as ``layers`` layers, whatever earlier ranks have left."""
-        for left in self.lefts if rank else [start_of(self.model)]:
+        for left in self.lefts if rank else self.starts:
             if left.layers >= layers:
                 yield from self.options.of(rank, left, layers)
 
@@ -264,17 +265,17 @@ class _Search:
 
     def _tables(self, price: Callable[[int, Option], int], total: Callable[[int, int], int]) -> list[dict[Left, int]]:
         """For each rank what can be left after it, and the least ``total`` of what the options on the way ``price`` at."""
-        tables = [{start_of(self.model): 0}]
+        tables = [dict.fromkeys(self.starts, 0)]
         for rank in range(self.pp):
             table: dict[Left, int] = {}
-            prices: dict[tuple[int, int], dict[int, int]] = {}
+            prices: dict[tuple[tuple[int, ...], int], dict[Run, int]] = {}
             for left, before in tables[-1].items():
                 for layers in self._sizes(rank, left):
                     key = self.options.start(left), layers
                     if key not in prices:
                         prices[key] = _cheapest(self._admitted(rank, left, layers), partial(price, rank))
-                    for early, priced in prices[key].items():
-                        reached, after = total(before, priced), Left(left.layers - layers, left.early - early)
+                    for run, priced in prices[key].items():
+                        reached, after = total(before, priced), left.without(layers, run)
                         if after not in table or reached < table[after]:
                             table[after] = reached
             tables.append(table)
@@ -310,7 +311,7 @@ class _Search:
                 for before, reached in tables[rank].items()
                 if (layers := before.layers - left.layers) in self._sizes(rank, before)
                 for option in self._admitted(rank, before, layers)
-                if before.early - option.early == left.early and reached + option.unevenness == tables[rank + 1][left]
+                if before.without(layers, option.run) == left and reached + option.unevenness == tables[rank + 1][left]
             )
             option, left = max(ways, key=lambda way: (way[1].layers, way[1].early))
             sizes[rank] = tuple(chunk.layers for chunk in option.chunks)
@@ -324,9 +325,9 @@ def _last(holds: Callable[[int], bool], high: int) -> int:
     return bisect_left(range(1, high + 1), True, key=lambda number: not holds(number))
 
 
-def _cheapest(options: Iterable[Option], price: Callable[[Option], int]) -> dict[int, int]:
+def _cheapest(options: Iterable[Option], price: Callable[[Option], int]) -> dict[Run, int]:
     """The least that the options come to, by how many layers of the first run they take."""
-    least: dict[int, int] = {}
+    least: dict[Run, int] = {}
     for option in options:
-        least[option.early] = min(price(option), least.get(option.early, price(option)))
+        least[option.run] = min(price(option), least.get(option.run, price(option)))
     return least

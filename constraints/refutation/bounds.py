@@ -13,8 +13,9 @@ from typing import Any
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Recompute
 from constraints.memory.budget import CAPACITY
-from constraints.partition.bounds import Forms, Pipeline
-from constraints.partition.search import best_partition, may_idle
+from constraints.partition.bounds import Forms, Pipelines
+from constraints.partition.fitting import some_partition
+from constraints.partition.search import may_idle
 from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
 from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
@@ -57,7 +58,7 @@ def _holds_too_much(rule: Rule, space: Space, box: Box) -> bool:
         return True
     if any(len(values) > 1 for values in box.values()):
         return False
-    return best_partition(space.problem, space.layout({name: values[0] for name, values in box.items()})) is None
+    return some_partition(space.problem, space.layout({name: values[0] for name, values in box.items()})) is None
 
 
 def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
@@ -65,7 +66,7 @@ def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     otherwise would be wrong."""
     taken = point_at_the_end(space, box)
     if taken is not None and rule.id == CAPACITY:
-        return best_partition(space.problem, space.layout(taken)) is not None
+        return some_partition(space.problem, space.layout(taken)) is not None
     return taken is not None and Partial(space, taken).kept_by(rule)
 
 
@@ -173,8 +174,7 @@ class BoxBuilder:
         if len(self.box["pp"]) != 1:
             return
         forms = self.forms(1, formulas, alive=True)
-        most_first = sorted(self.box["vpp"], reverse=True)
-        self._require(any(forms.may_keep_within(self.pipeline(vpp), bound) for vpp in most_first))
+        self._require(forms.may_keep_within(self.pipelines(self.box["vpp"]), bound))
 
     def forms(self, vpp: int, formulas: Callable[[Any], Iterable[Any]], *, alive: bool) -> Forms:
         """The least that ``formulas`` come to for ranks of ``vpp`` chunks, as forms in the layers that a rank holds."""
@@ -182,9 +182,8 @@ class BoxBuilder:
         idle = may_idle(problem, self.box["pp"][-1])
         return Forms(problem.model, vpp, lambda rank: [low(q) for q in formulas(rank)], alive=alive, idle=idle)
 
-    def pipeline(self, vpp: int) -> Pipeline:
-        """The pipeline of a box in which ``pp`` is decided."""
+    def pipelines(self, vpps: tuple[int, ...]) -> Pipelines:
+        """The pipelines of a box in which ``pp`` is decided."""
         (pp,) = self.box["pp"]
-        problem = self.space.problem
-        group = problem.settings.microbatch_group(pp)
-        return Pipeline(problem.model, pp, vpp, group, max(1, low(self.x.num_microbatches)))
+        group = self.space.problem.settings.microbatch_group(pp)
+        return Pipelines(pp, vpps, group, max(1, low(self.x.num_microbatches)))

@@ -33,7 +33,7 @@ from constraints.refutation.file import (
     sealed,
     written,
 )
-from constraints.refutation.leaves import counted_leaves
+from constraints.refutation.leaves import counted_leaves, level_of
 from constraints.refutation.optimum import VerifiedOptimum, verified_optimum
 from constraints.refutation.partial import Space
 from constraints.refutation.reasons import Broken
@@ -58,7 +58,11 @@ MOST_CONFLICTS, MOST_WAYS = 16, 32
 
 @dataclass(frozen=True)
 class Verified:
-    """What was checked: ``problem`` has no layout; leaves by rule; how many witnesses, ways out and idle counts."""
+    """What was checked: ``problem`` has no layout; leaves by rule; how many witnesses, ways out and idle counts.
+
+    ``level`` is what it proves by (:func:`~constraints.refutation.leaves.level_of`), ``over_partitions`` are those of the
+    leaves that are about every partition of the layers.
+    """
 
     problem: Problem
     conflicts: tuple[tuple[str, ...], ...]
@@ -66,6 +70,8 @@ class Verified:
     witnesses: int
     ways_out: tuple[str, ...]
     fewer: tuple[int, ...]
+    level: str
+    over_partitions: int
 
 
 def verify(data: Mapping[str, Any]) -> Verified | VerifiedOptimum:
@@ -94,19 +100,22 @@ def _verified_refutation(problem: Problem, data: Mapping[str, Any]) -> Verified:
         raise BadFile("has no list of ways out, or too many")
     space = Space(problem)
     leaves: dict[str, int] = {}
-    witnesses = 0
+    witnesses = over_partitions = 0
     named = []
     for conflict in conflicts:
         rules = _rules(problem, conflict)
         witnesses += _verify_witnesses(space, rules, conflict["witnesses"])
-        for name, count in counted_leaves(conflict, [Broken(rule) for rule in rules], space).items():
+        counted = counted_leaves(conflict, [Broken(rule) for rule in rules], space)
+        for name, count in counted.by_reason.items():
             leaves[name] = leaves.get(name, 0) + count
+        over_partitions += counted.over_partitions
         named.append(tuple(rule.id for rule in rules))
     if len(set(map(frozenset, named))) != len(named):
         raise Refuted("a conflict stands there twice")
     changes = tuple(_verify_way(data["request"], way) for way in ways)
     fewer = verified_fewer(problem, data["fewer"], range(1, problem.gpus))
-    return Verified(problem, tuple(named), leaves, witnesses, changes, fewer)
+    level = level_of(over_partitions + fewer.over_partitions)
+    return Verified(problem, tuple(named), leaves, witnesses, changes, fewer.counts, level, over_partitions)
 
 
 def _rules(problem: Problem, conflict: Any) -> list[Rule]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from constraints.problem import Problem
 from constraints.refutation.file import BadFile, Refuted
@@ -19,7 +19,7 @@ from constraints.refutation.tree import REFUTATION, Limits
 from constraints.registry import enforced_rules
 from constraints.rule import Rule
 
-__all__ = ["TOGETHER", "named_rules", "verified_fewer"]
+__all__ = ["TOGETHER", "Fewer", "named_rules", "verified_fewer"]
 
 TOGETHER = Limits(40_000, 6_000)
 """What the trees of all counts may come to."""
@@ -36,14 +36,21 @@ def named_rules(problem: Problem, ids: Any) -> list[Rule]:
     return [known[name] for name in ids]
 
 
-def verified_fewer(problem: Problem, data: Any, counts: Iterable[int]) -> tuple[int, ...]:
+class Fewer(NamedTuple):
+    """The counts without a layout, and how many leaves are about every partition of the layers."""
+
+    counts: tuple[int, ...] = ()
+    over_partitions: int = 0
+
+
+def verified_fewer(problem: Problem, data: Any, counts: Iterable[int]) -> Fewer:
     """Check that ``data`` excludes every layout on each of ``counts`` GPUs; ``null`` claims nothing, of no count."""
     if data is None:
-        return ()
+        return Fewer()
     if not isinstance(data, Mapping) or set(data) != {"rules", "trees"} or not isinstance(data["trees"], list):
         raise BadFile("what is said of fewer GPUs has rules and trees")
     reasons = [Broken(rule) for rule in named_rules(problem, data["rules"])]
-    wanted, leaves, bounds = list(counts), 0, 0
+    wanted, leaves, bounds, over_partitions = list(counts), 0, 0, 0
     if not problem.allow_idle or len(data["trees"]) != len(wanted):
         raise Refuted("not every count of GPUs that may be used has a tree, or some have no business there")
     for count, entry in zip(wanted, data["trees"], strict=True):
@@ -54,4 +61,5 @@ def verified_fewer(problem: Problem, data: Any, counts: Iterable[int]) -> tuple[
         )
         done = walked(entry[1], reasons, Space(replace(problem, gpus=count)), left, where=f"on {count} GPUs")
         leaves, bounds = leaves + sum(done.leaves.values()), bounds + done.bounds
-    return tuple(wanted)
+        over_partitions += done.over_partitions
+    return Fewer(tuple(wanted), over_partitions)

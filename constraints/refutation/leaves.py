@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from constraints.refutation.file import BadFile, Refuted
 from constraints.refutation.partial import Space
 from constraints.refutation.reasons import Reason
 from constraints.refutation.tree import REFUTATION, InvalidTree, Limits, TooLarge, Verification, verify_tree
 
-__all__ = ["counted_leaves", "walked"]
+__all__ = ["Counted", "counted_leaves", "level_of", "walked"]
+
+
+class Counted(NamedTuple):
+    """Leaves by reason, and how many of them are about every partition of the layers."""
+
+    by_reason: dict[str, int]
+    over_partitions: int
+
+
+def level_of(over_partitions: int) -> str:
+    """What a certificate proves by, as ``docs/certificates.md`` says: ``exhaustive``, or ``partition``."""
+    return "partition" if over_partitions else "exhaustive"
 
 
 def walked(
@@ -28,10 +40,10 @@ def walked(
 
 def counted_leaves(
     claim: Mapping[str, Any], reasons: Sequence[Reason], space: Space, limits: Limits = REFUTATION
-) -> dict[str, int]:
-    """The leaves of ``claim["tree"]`` by reason, which are as many as ``claim["leaves"]`` says. Raises likewise."""
+) -> Counted:
+    """The leaves of ``claim["tree"]``, which are as many as ``claim["leaves"]`` says. Raises likewise."""
     done = walked(claim["tree"], reasons, space, limits)
     counted = {reason.id: done.leaves[number] for number, reason in enumerate(reasons)}
     if claim["leaves"] != counted:
         raise Refuted("its leaves are not as many as it says")
-    return counted
+    return Counted(counted, done.over_partitions)

@@ -74,7 +74,7 @@ def _all_no_less_than(space: Space, box: Box, value: int) -> bool:
     for vpp in box["vpp"]:
         formulas = _formulas(builder, vpp)
         forms = builder.forms(vpp, formulas, alive=by_memory)
-        if forms.may_keep_within(builder.pipeline(vpp), below + (0 if by_memory else ROUNDED)):
+        if forms.may_keep_within(builder.pipelines((vpp,)), below + (0 if by_memory else ROUNDED)):
             return False
     return True
 

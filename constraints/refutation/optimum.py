@@ -16,7 +16,7 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.refutation.fewer import named_rules, verified_fewer
 from constraints.refutation.file import BadFile, Refuted, layout_at
-from constraints.refutation.leaves import counted_leaves
+from constraints.refutation.leaves import counted_leaves, level_of
 from constraints.refutation.objective import OBJECTIVES, value_of
 from constraints.refutation.partial import Space
 from constraints.refutation.reasons import Broken, NoBetter, Reason
@@ -31,13 +31,16 @@ KEYS = {"value", "layout", "gpus", "rules", "tree", "leaves"}
 @dataclass(frozen=True)
 class VerifiedOptimum:
     """What was checked: no layout of ``problem`` counts as less than ``value``, and ``layout`` counts as that; leaves by
-    rule, "objective" among them; the larger counts of GPUs that have no layout."""
+    rule, "objective" among them; the larger counts of GPUs that have no layout; what it proves by; how many of the leaves are
+    about every partition of the layers."""
 
     problem: Problem
     layout: Layout
     value: int
     leaves: Mapping[str, int]
     fewer: tuple[int, ...]
+    level: str
+    over_partitions: int
 
 
 def verified_optimum(problem: Problem, data: Any, fewer: Any) -> VerifiedOptimum:
@@ -61,6 +64,6 @@ def verified_optimum(problem: Problem, data: Any, fewer: Any) -> VerifiedOptimum
     leaves = counted_leaves(data, reasons, space, OPTIMUM)
     if gpus < problem.gpus and fewer is None:
         raise Refuted(f"nothing is said of more than {gpus} GPUs")
-    return VerifiedOptimum(
-        problem, layout, value, leaves, verified_fewer(problem, fewer, range(gpus + 1, problem.gpus + 1))
-    )
+    larger = verified_fewer(problem, fewer, range(gpus + 1, problem.gpus + 1))
+    level = level_of(leaves.over_partitions + larger.over_partitions)
+    return VerifiedOptimum(problem, layout, value, leaves.by_reason, larger.counts, level, leaves.over_partitions)

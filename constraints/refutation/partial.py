@@ -66,12 +66,12 @@ class Space:
             self._stages[pp] = frozenset(virtual_stages(self.problem, pp, range(1, longest + 1)))
         return self._stages[pp]
 
-    def narrowed(self, box: Box, decision: str, value: int) -> dict[str, tuple[int, ...]]:
-        """The part of ``box`` in which ``decision`` has ``value``."""
+    def narrowed(self, box: Box, decision: str, *values: int) -> dict[str, tuple[int, ...]]:
+        """The part of ``box`` in which ``decision`` has one of ``values``."""
         inner = dict(box)
-        inner[decision] = (value,)
+        inner[decision] = values
         if decision == "pp":
-            inner["vpp"] = tuple(v for v in inner["vpp"] if v in self.stages(value))
+            inner["vpp"] = tuple(v for v in inner["vpp"] if any(v in self.stages(pp) for pp in values))
         return inner
 
     def layout(self, point: Mapping[str, Any]) -> Layout:

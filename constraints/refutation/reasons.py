@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from constraints.memory.budget import CAPACITY
 from constraints.refutation.bounds import DEAR, excludes, holds_at_the_end
 from constraints.refutation.objective import better_at_the_end, no_less_than
 from constraints.refutation.partial import Box, Space
@@ -33,6 +34,9 @@ class Reason(Protocol):
 
     def excludes(self, space: Space, box: Box) -> bool:
         """True if it is shown for every layout of ``box``; false says nothing."""
+
+    def places(self, space: Space, box: Box) -> bool:
+        """True if what it says of ``box`` is about every partition of the layers over several stages."""
 
     def contradicted(self, space: Space, box: Box) -> bool:
         """True if some layout of ``box`` shows that it is not so: :meth:`excludes` would then be wrong."""
@@ -63,6 +67,9 @@ class Broken:
     def excludes(self, space: Space, box: Box) -> bool:
         return excludes(self.rule, space, box)
 
+    def places(self, space: Space, box: Box) -> bool:
+        return self.rule.id == CAPACITY and box["pp"] != (1,)
+
     def contradicted(self, space: Space, box: Box) -> bool:
         return holds_at_the_end(self.rule, space, box)
 
@@ -79,6 +86,9 @@ class NoBetter:
 
     def excludes(self, space: Space, box: Box) -> bool:
         return no_less_than(space, box, self.value)
+
+    def places(self, space: Space, box: Box) -> bool:
+        return space.problem.objective != "data-parallel" and box["pp"] != (1,)
 
     def contradicted(self, space: Space, box: Box) -> bool:
         return better_at_the_end(space, box, self.value)

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from constraints.arithmetic import Remembering
 from constraints.layout import Layout, Recompute, Settings
 from constraints.memory.budget import capacity_bound, capacity_quantities, memory_report
-from constraints.partition.bounds import Forms, Pipeline
+from constraints.partition.bounds import Forms, Pipelines
+from constraints.partition.fitting import some_partition
 from constraints.partition.search import best_partition
 from constraints.pipeline.assignment import assignment_of
 from constraints.problem import Problem
 from constraints.timing.step import step_time
 from solver.objectives import OBJECTIVES
-from tests.partition.brute_force import best_splits
+from tests.partition.brute_force import Judged, best, judged_splits
 from tests.strategies import problems
 
 COUNTED = [Recompute("full", method, layers) for method in ("block", "uniform") for layers in (1, 2, 3, 4)]
@@ -73,31 +74,40 @@ class Seen(Counter[str]):
     """What was compared; :meth:`agree` compares one pipeline with every split of it."""
 
     def agree(self, problem: Problem, layout: Layout) -> None:
-        for fitting in (True, False):
-            expected = best_splits(problem, layout, fitting=fitting)
-            found = best_partition(problem, layout, fitting=fitting)
-            assert (found is None) == (not expected), (fitting, layout, expected[:1])
-            self["infeasible" if found is None else "placed"] += 1
-            if found is None:
-                continue
-            placed = replace(layout, split=found.split)
-            assert assignment_of(problem.model, layout.pp, layout.chunks_per_rank, found.split) == found.assignment
-            measure = OBJECTIVES[problem.objective].measure
-            assert measure(problem, placed) == measure(problem, expected[0]), (fitting, placed, expected[0])
-            slowest = min(step_time(problem, other).step_ns for other in expected)
-            assert step_time(problem, placed).step_ns == slowest, (fitting, placed)
-            self["interleaved"] += layout.vpp is not None
-            self["uneven"] += len(set(found.assignment.sizes)) > 1
-            self[str(layout.recompute.method)] += 1
-            if fitting:
-                self["tight"] += all(
-                    other.split != placed.split for other in best_splits(problem, layout, fitting=False)
-                )
-                may_fit(problem, placed)
+        judged = judged_splits(problem, layout)
+        unlimited, fitting = best(judged), best(split for split in judged if split.fits)
+        self._agree(problem, layout, unlimited, fitting=False)
+        placed = self._agree(problem, layout, fitting, fitting=True)
+        if placed is not None:
+            self["tight"] += all(other.layout.split != placed.split for other in unlimited)
+        if fitting and not layout.recompute.first:
+            may_fit(problem, fitting[0].layout)
+
+    def _agree(self, problem: Problem, layout: Layout, expected: list[Judged], *, fitting: bool) -> Layout | None:
+        found = best_partition(problem, layout, fitting=fitting)
+        assert (found is None) == (not expected), (fitting, layout, expected[:1])
+        self["infeasible" if found is None else "placed"] += 1
+        somewhere = some_partition(problem, layout, fitting=fitting)
+        assert (somewhere is None) == (found is None), (fitting, layout, somewhere)
+        if somewhere is not None and fitting:
+            report = memory_report(problem, replace(layout, split=somewhere.split))
+            assert report is not None and report.verdict == "fits", (layout, somewhere)
+        if found is None:
+            return None
+        placed = replace(layout, split=found.split)
+        assert assignment_of(problem.model, layout.pp, layout.chunks_per_rank, found.split) == found.assignment
+        cost = OBJECTIVES[problem.objective].measure(problem, placed)
+        assert cost == expected[0].cost, (fitting, placed, expected[0])
+        fastest = min(split.step_ns for split in expected)
+        assert step_time(problem, placed).step_ns == fastest, (fitting, placed)
+        self["interleaved"] += layout.vpp is not None
+        self["uneven"] += len(set(found.assignment.sizes)) > 1
+        self[str(layout.recompute.method)] += 1
+        return placed
 
 
 def may_fit(problem: Problem, placed: Layout) -> None:
-    """What fits is not excluded by counting."""
+    """What fits is not excluded by counting, by itself or among others."""
     a = Remembering()
     forms = Forms(
         problem.model,
@@ -105,11 +115,12 @@ def may_fit(problem: Problem, placed: Layout) -> None:
         lambda rank: capacity_quantities(a, problem, placed, rank),
         alive=True,
         idle=placed.pp > problem.model.num_layers,
-        again=placed.recompute_layers,
     )
     x = placed
-    pipeline = Pipeline(problem.model, x.pp, x.chunks_per_rank, x.microbatch_group, x.num_microbatches)
-    assert forms.may_keep_within(pipeline, capacity_bound(problem)), placed
+    own = x.chunks_per_rank
+    for chunks in ((own,), tuple(sorted({1, own, own + 1}))):
+        pipelines = Pipelines(x.pp, chunks, x.microbatch_group, x.num_microbatches)
+        assert forms.may_keep_within(pipelines, capacity_bound(problem)), (chunks, placed)
 
 
 def compared(examples: int) -> Seen:
