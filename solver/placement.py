@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from constraints.arithmetic import Integers
 from constraints.layout import Layout
-from constraints.partition.kinds import ends_with, fewest_in_windows, runs_of, starts_with
+from constraints.partition.kinds import ends_with, fewest_beside, fewest_in_windows, runs_of, starts_with
 from constraints.partition.parts import BETWEEN, Part, behind, fine_parts
 from constraints.partition.rank import Rank
 from constraints.pipeline.schedule import STEADY_GROUPS
@@ -63,7 +63,9 @@ class Placement:
         self._last_rank()
         self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
         self._slowest_between()
-        if self.runs is not None and not model.explain:
+        if self.runs is None:
+            self._crowded_between()
+        elif not model.explain:
             self._crowded()
 
     # -- what formulas are put to
@@ -253,6 +255,22 @@ class Placement:
         deep = self.model.at_least("pp", 3)
         self.model.cp.add_allowed_assignments(columns, rows).only_enforce_if([self.free, deep])
         return counts
+
+    def _crowded_between(self) -> None:
+        """Of each kind of layer some rank between the ends holds the mean at least, and what lies between layers of it."""
+        deep = self.model.at_least("pp", 3)
+        for kind in self.kinds:
+            on_first = self.a.lookup(_starting(kind), self.model.problem, self.first)
+            between = self.spec.layer_kinds.count(kind) - on_first - self._ending(kind)
+            most = self.a.variable(range(self.spec.num_layers + 1), f"most {kind}")
+            missing = between - self.a.mul(most, self.x.pp - 2)
+            self.model.cp.add(missing.expression() <= 0).only_enforce_if([self.free, deep])
+            counts = {
+                other: most if other == kind else self.a.lookup(_beside(kind, other), self.model.problem, most)
+                for other in self.kinds
+            }
+            lives = {other: self._live(n, lambda pp: max(0, pp - 2), f"most {kind}") for other, n in counts.items()}
+            self._add(counts, lives, [((), (self.free, deep))], boundaries=self.x.vpp * 2)
 
     def _add(
         self,
@@ -444,3 +462,8 @@ def _finishing(kind: LayerKind) -> Callable[..., int]:
 @lru_cache(maxsize=256)
 def _passing(kind: LayerKind) -> Callable[..., int]:
     return lambda problem, count: fewest_in_windows(problem.model, kind, count)
+
+
+@lru_cache(maxsize=256)
+def _beside(kind: LayerKind, other: LayerKind) -> Callable[..., int]:
+    return lambda problem, count: fewest_beside(problem.model, kind, other, count)

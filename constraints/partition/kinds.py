@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["Runs", "ends_with", "fewest_in_windows", "runs_of", "starts_with"]
+__all__ = ["Runs", "ends_with", "fewest_beside", "fewest_in_windows", "runs_of", "starts_with"]
 
 
 class Runs(NamedTuple):
@@ -42,6 +42,16 @@ def fewest_in_windows(model: ModelSpec, kind: LayerKind, length: int) -> int:
     if length > len(kinds):
         return kinds.count(kind)
     return min(kinds[i : i + length].count(kind) for i in range(len(kinds) - length + 1))
+
+
+@lru_cache(maxsize=4096)
+def fewest_beside(model: ModelSpec, kind: LayerKind, other: LayerKind, count: int) -> int:
+    """The fewest layers of ``other`` among consecutive ones of which ``count`` are of ``kind``: all if those are not so many."""
+    places = [i for i, here in enumerate(model.layer_kinds) if here == kind]
+    if count > len(places):
+        return model.layer_kinds.count(other)
+    spans = zip(places, places[count - 1 :], strict=False) if count else ()
+    return min((model.layer_kinds[first:last].count(other) for first, last in spans), default=0)
 
 
 def starts_with(model: ModelSpec, kind: LayerKind, length: int) -> int:
