@@ -49,13 +49,15 @@ class Placement:
         self.kinds = sorted(set(self.spec.layer_kinds)) if self.runs is None else [self.runs.common]
         self.refined: set[int] = set()
         self.ranks: list[Rank] = []
+        self.crowded: list[Rank] = []
         self.slowest: Rank | None = None
+        if any(shape.dealt or shape.steady for shape, _ in model.shapes):
+            self.steady = self._groups_done(STEADY_GROUPS, "steady")
         if not any(shape.dealt for shape, _ in model.shapes):
             return
         self.free = model.one_of(lambda shape: shape.dealt)
         self.works = model.every_rank_works and all(shape.pp <= self.spec.num_layers for shape, _ in model.shapes)
         self.begun = self._groups_done(1, "begun")
-        self.steady = self._groups_done(STEADY_GROUPS, "steady")
         self.first, self.last = self._end("first"), self._end("last")
         self.early = self._early_on_first()
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
@@ -71,6 +73,8 @@ class Placement:
     def holding(self) -> Iterator[Held]:
         """What ranks hold at least."""
         yield from self._fixed(lambda shape: shape.stages)
+        for stage, conditions in self._fixed(lambda shape: shape.steady):
+            yield stage, (*conditions, self.steady)
         for rank in self.ranks:
             yield rank, rank.conditions
 
@@ -80,6 +84,8 @@ class Placement:
         for rank in self.ranks:
             if rank.embedding or rank.loss:
                 yield rank, (self.free,)
+        for rank in self.crowded:
+            yield rank, rank.conditions
         if self.slowest is not None:
             yield self.slowest, self.slowest.conditions
 
@@ -247,6 +253,7 @@ class Placement:
             }
             lives = {other: self._live(n, lambda pp: max(0, pp - 2), f"most {kind}") for other, n in counts.items()}
             self._add(counts, lives, [((), (self.free, deep))], boundaries=self.x.vpp * 2)
+            self.crowded.append(self.ranks[-1])
 
     def _add(self, counts: Counts, lives: Counts, certain: Iterable[tuple[Any, Any]], **fields: Any) -> None:
         """The rank once for each set of kinds that it holds under some conditions."""
