@@ -50,7 +50,7 @@ def replay(examples: int, at_least: int, part: int = 0) -> None:
 
 
 def test_replay_of_random_requests() -> None:
-    replay(10, 3)
+    replay(8, 3)
 
 
 @pytest.mark.heavy
