@@ -7,7 +7,7 @@ numbers: the checker of certificates does not look at the solver's model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = ["Forms", "Pipeline"]
 
+Counts = dict[LayerKind, int]
 Formulas = Callable[[Any], Iterable[int]]
 """The least that quantities of a rank come to; each grows by the same with every layer and with every activation alive."""
 
@@ -50,14 +51,20 @@ class Pipeline:
             live = max(live, layers * self.group + length * begun - (length + 1) * missing)
         return live
 
-    def in_first_chunk(self) -> tuple[int, int]:
-        """Micro-batches alive in the first chunk of all: at least, and at most on the mean."""
-        if self.chunks == 1:
-            alive = min(self.pp, self.microbatches)
-            return alive, alive
-        life = 2 * (self.pp - 1) + 2 * (self.chunks - 1) * self.group + 1
-        least = min(self.pp, self.microbatches)
-        return least, -(-life // self.chunks)
+    def in_first_run(self, rank: int) -> tuple[int, int]:
+        """Micro-batches alive in the chunks of rank ``rank`` that may hold the model's first run, at least and at most.
+
+        At least as many as the mean of an endless run or as when the first backward pass begins, at most that mean. Chunks
+        behind the first hold some of it only if layers are few: a rank with ``n`` layers has ``n // chunks`` in each.
+        """
+        runs, wave = runs_of(self.model), 2 * behind(self.pp, rank) + 1
+        prefix, layers, m = runs.prefix if runs else 0, self.model.num_layers, self.microbatches
+        row, begun = 0, max(self.group, wave)
+        if layers <= self.pp * (self.chunks - 1) + (prefix - 1) * self.chunks:
+            row = min(prefix, self.chunks) - 1 if layers > self.pp * (self.chunks - 1) else self.chunks - 1
+            begun = min(self.group, wave) if row == self.chunks - 1 else self.group
+        life = [wave + 2 * (self.chunks - 1 - i) * self.group for i in (row, 0)]
+        return min(life[0] // self.chunks, begun, m), -(-life[1] // self.chunks)
 
 
 class Forms:
@@ -89,7 +96,8 @@ class Forms:
 
     def _most(self, pipeline: Pipeline, rank: int, bound: int) -> int | None:
         """The most layers of the body that the rank can take; ``None`` if it is beyond the bound with none."""
-        none_is_enough = self.idle or (rank == 0 and self.runs is not None and self.runs.prefix > 0)
+        early = self.runs is not None and self.runs.prefix > 0
+        none_is_enough = self.idle or (early and (rank == 0 or pipeline.chunks > 1))
         low, high = 0 if none_is_enough else -1, self.body
         while low < high:
             middle = (low + high + 1) // 2
@@ -101,11 +109,13 @@ class Forms:
 
     def _largest(self, pipeline: Pipeline, rank: int, layers: int) -> int:
         """The largest quantity of the rank with ``layers`` layers of the body."""
+        return min(self._weight(pipeline, rank, *held) for held in self._counts(pipeline, rank, layers))
+
+    def _weight(self, pipeline: Pipeline, rank: int, counts: dict[LayerKind, int], alive: dict[LayerKind, int]) -> int:
         where = _where(pipeline.pp, rank)
         if where not in self._made:
             self._made[where] = self._form(where)
         base, layer, live = self._made[where]
-        counts, alive = self._counts(pipeline, rank, layers)
         largest: int = max(
             start
             + sum(layer[kind][i] * n for kind, n in counts.items())
@@ -127,13 +137,35 @@ class Forms:
         def added(**fields: Any) -> list[int]:
             return [value - start for value, start in zip(self.formulas(replace(empty, **fields)), base, strict=True)]
 
-        every = sorted({*self.model.layer_kinds}) if first else self.kinds
+        every = sorted({*self.model.layer_kinds}) if first or self.chunks > 1 else self.kinds
         layer = {kind: added(layers=_plus(tail, kind)) for kind in every}
         live = {kind: added(live=_plus(tail, kind)) for kind in every} if self.alive else {}
         return base, layer, live
 
-    def _counts(self, pipeline: Pipeline, rank: int, layers: int) -> tuple[dict[LayerKind, int], dict[LayerKind, int]]:
-        """Layers and live layers of each kind on a rank with ``layers`` layers of the body, at least."""
+    def _counts(self, pipeline: Pipeline, rank: int, layers: int) -> list[tuple[Counts, Counts]]:
+        """Layers and live layers of each kind on a rank with ``layers`` layers of the body, at least: one of these."""
+        runs = self.runs
+        if runs is not None and runs.prefix and pipeline.chunks > 1 and pipeline.pp > 1:
+            return list(self._with_early(pipeline, rank, layers))
+        return [self._least(pipeline, rank, layers)]
+
+    def _with_early(self, pipeline: Pipeline, rank: int, layers: int) -> Iterator[tuple[Counts, Counts]]:
+        """The same for each number of layers of the first run that may be on the rank beside.
+
+        Where its first chunk holds some, the others may hold more of the body than would be even.
+        """
+        assert self.runs is not None
+        fewest, most = pipeline.in_first_run(rank)
+        for early in range(self.runs.prefix + 1):
+            if rank == 0 and early < min(self.runs.prefix, (layers + early) // pipeline.chunks):
+                continue
+            later = max(0, pipeline.alive(rank, layers + early) - early * most)
+            yield (
+                {self.runs.early: early, self.runs.common: layers},
+                {self.runs.early: early * fewest, self.runs.common: later},
+            )
+
+    def _least(self, pipeline: Pipeline, rank: int, layers: int) -> tuple[Counts, Counts]:
         runs = self.runs
         if runs is None:
             counts = {kind: self._fewest(pipeline, kind, rank, layers) for kind in self.kinds}
@@ -141,7 +173,7 @@ class Forms:
         counts, alive = {runs.common: layers}, {runs.common: pipeline.alive(rank, layers)}
         if rank == 0 and runs.prefix and (pipeline.chunks == 1 or pipeline.pp == 1) and layers:
             # All layers of the first run are on this rank if any of the body is.
-            early = pipeline.in_first_chunk()[0] if pipeline.pp > 1 else 1
+            early = min(pipeline.pp, pipeline.microbatches)
             counts[runs.early], alive[runs.early] = runs.prefix, runs.prefix * early
         return counts, alive
 
