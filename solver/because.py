@@ -16,7 +16,7 @@ from constraints.problem import GIB, Origin, Problem
 from constraints.refutation.space import divisors, values_of_decisions
 from constraints.rule import Rule, Stratum
 from solver.explain import Minimal
-from solver.feasibility import least_memory
+from solver.feasibility import Nearest, least_memory
 
 __all__ = ["Step", "steps_of", "told_by_witness"]
 
@@ -142,15 +142,21 @@ def _last(problem: Problem, rule: Rule, conflict: Minimal) -> Step:
     return _step(problem, rule, conflict)
 
 
-def _memory_step(problem: Problem, rule: Rule, least: Layout | None, conflict: Minimal) -> Step:
-    """``least`` is the layout nearest to fitting under the pins of the conflict, if any keeps the other rules."""
-    layout = least or conflict.witnesses[rule.id]
+def _memory_step(problem: Problem, rule: Rule, nearest: Nearest | None, conflict: Minimal) -> Step:
+    """``nearest`` is the layout nearest to fitting under the pins of the conflict, if any keeps the other rules."""
+    layout = nearest.layout if nearest is not None else conflict.witnesses[rule.id]
     report = memory_report(problem, layout)
     assert report is not None, "a layout that breaks the memory rule places its layers"
     parts = report.fullest.components
     stored = sum(parts.get(name, 0) for name in ("parameters", "gradients", "optimizer"))
     words = degree_words(problem, layout)
-    which = "the layout nearest to fitting" if least else "one of those left"
+    which = "one of those left"
+    if nearest is not None:
+        which = (
+            "the layout nearest to fitting"
+            if nearest.proved
+            else "of the layouts looked at, the one nearest to fitting"
+        )
     text = (
         f"{which} ({words}) needs up to {gib(report.high_bytes)} GiB on its fullest stage, {gib(stored)} of it parameters, "
         f"gradients and optimizer state; {gib(report.budget_bytes)} are usable"

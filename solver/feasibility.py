@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from ortools.sat.python import cp_model
 
@@ -22,10 +22,11 @@ from solver.model import Model
 from solver.objectives import post_tie_break
 from solver.placing import placed_solution
 from solver.search import Disagreement, best_layouts, new_solver, run
+from solver.work import bounded_work, work_left
 
-__all__ = ["least_memory", "nearest_to", "plainest_layout"]
+__all__ = ["Nearest", "least_memory", "nearest_to", "plainest_layout"]
 
-MOST_WORK = 1.0
+MOST_WORK, MOST_WORK_ON_NEAREST = 1.0, 4.0
 """Deterministic time for one question: a few times what the dearest recorded scenario takes."""
 LONGEST_SECONDS = 300.0
 ROOMY = 1 << 44
@@ -34,13 +35,15 @@ MOST_REMEMBERED = 32
 OCTAVE = 64
 """Steps of distance in a factor of two."""
 
+Answer = TypeVar("Answer")
 
-def _remembered(question: Callable[[Problem], Layout | None]) -> Callable[[Problem], Layout | None]:
+
+def _remembered(question: Callable[[Problem], Answer]) -> Callable[[Problem], Answer]:
     """The last answers are kept: one explanation asks the same several times."""
-    answers: dict[str, Layout | None] = {}
+    answers: dict[str, Answer] = {}
 
     @wraps(question)
-    def answer(problem: Problem) -> Layout | None:
+    def answer(problem: Problem) -> Answer:
         key = digest(encoded(problem))
         if key not in answers:
             answers[key] = question(problem)
@@ -87,12 +90,20 @@ def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
     return _found(model, enforced_rules(problem))
 
 
+class Nearest(NamedTuple):
+    """A layout, and whether it is proved that none comes nearer."""
+
+    layout: Layout
+    proved: bool
+
+
 @_remembered
-def least_memory(problem: Problem) -> Layout | None:
+def least_memory(problem: Problem) -> Nearest | None:
     """The layout that keeps every enforced rule but the capacity of the GPU, and comes nearest to it."""
     roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
-    found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=not may_do_without_interleaving(problem))
-    return found.layouts[0] if found.layouts else None
+    with bounded_work(min(MOST_WORK_ON_NEAREST, work_left())):
+        found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=not may_do_without_interleaving(problem))
+    return Nearest(found.layouts[0], found.status == "optimal") if found.layouts else None
 
 
 def _model(problem: Problem) -> Model | None:

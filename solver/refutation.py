@@ -178,8 +178,8 @@ def _nearest_layout(problem: Problem, found: Conflicts, ways: WaysOut) -> Layout
     guilty = {rule.id for conflict in found.conflicts for rule in conflict.rules}
     if CAPACITY in guilty:
         free = replace(problem, pins=tuple(pin for pin in problem.pins if pin.id not in guilty))
-        if (layout := least_memory(free)) is not None:
-            return layout
+        if (nearest := least_memory(free)) is not None:
+            return nearest.layout
     layouts = [way.layout for way in ways.ways] + [correction.layout for correction in found.corrections]
     return layouts[0] if layouts else None
 

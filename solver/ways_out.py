@@ -65,7 +65,8 @@ class _Finder:
         self.rules = {rule.id: rule for conflict in found.conflicts for rule in conflict.rules}
         self.pins = {rule.id: rule for rule in problem.pins}
         self.read = {name for rule in self.rules.values() for name in (*rule.reads, *rule.scope)}
-        self.least = least_memory(problem) if CAPACITY in self.rules else None
+        nearest = least_memory(problem) if CAPACITY in self.rules else None
+        self.least = nearest.layout if nearest is not None else None
         self.useless: list[str] = []
 
     def all(self) -> WaysOut:
