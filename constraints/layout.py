@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["NO_RECOMPUTE", "Layout", "PipelineSplit", "Recompute", "Settings"]
+__all__ = ["NO_RECOMPUTE", "WHOLE_LAYERS", "Layout", "PipelineSplit", "Recompute", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,26 @@ class Recompute:
     def is_full(self) -> bool:
         return self.granularity == "full"
 
+    @property
+    def is_uniform(self) -> bool:
+        """True if every layer is computed again: full recompute in groups of :attr:`group` layers."""
+        return self.is_full and self.method == "uniform"
+
+    @property
+    def group(self) -> int:
+        """Layers between two inputs that uniform recompute keeps."""
+        return max(1, self.num_layers or 1) if self.is_uniform else 1
+
+    @property
+    def first(self) -> int:
+        """Layers at the start of each chunk that block recompute computes again; 0 with any other method."""
+        return self.num_layers or 0 if self.is_full and self.method == "block" else 0
+
+    @property
+    def by_chunk(self) -> bool:
+        """True if what is kept depends on how long each chunk is, and not only on how many layers a rank has alive."""
+        return self.first > 0 or self.group > 1
+
     def drops(self, module: str) -> bool:
         """True if the activations of ``module`` (a name of ``recompute_modules``) are computed again."""
         return self.granularity == "selective" and module in self.modules
@@ -67,6 +87,8 @@ class Recompute:
 
 
 NO_RECOMPUTE = Recompute()
+WHOLE_LAYERS = Recompute("full", "uniform", 1)
+"""Each layer by itself: what a layer costs that block recompute computes again."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +218,11 @@ class Layout:
     def stage_gpus(self) -> int:
         """GPUs of one pipeline stage, as the dense mesh counts them."""
         return self.tp * self.cp * self.dp
+
+    @property
+    def recompute_layers(self) -> int:
+        """Layers at the start of each chunk that are computed again while the rest is not (block recompute), else 0."""
+        return self.recompute.first
 
     @property
     def microbatch_group(self) -> int:

@@ -56,7 +56,31 @@ class FullRecompute(RecomputeRule):
             return f"recompute_granularity=full {what}: set it to uniform or block"
         if recompute.is_full and recompute.num_layers is None:
             return "recompute_granularity=full without recompute_num_layers: set it, say to 1"
+        if recompute.is_uniform and recompute.num_layers is not None and recompute.num_layers < 1:
+            return f"recompute_method=uniform in groups of {recompute.num_layers} layers has no end: set 1 or more"
         return None
+
+
+class MtpRecompute(RecomputeRule):
+    """Full uniform recompute of a model with MTP layers goes layer by layer: recompute_num_layers=1.
+
+    Block recompute leaves MTP layers alone, with a warning.
+    """
+
+    id = "recompute.rc-mtp"
+    noticed = Noticed.STEP
+    source = mcore("transformer/multi_token_prediction.py", "MultiTokenPredictionLayer._checkpointed_forward")
+    reads = ("mtp_num_layers",)
+    fix = "recompute_num_layers=1, or recompute_method=block"
+    example = "recompute_method=uniform recompute_num_layers=2 of deepseek-v3"
+
+    def fault(self, problem: Problem, settings: Settings, recompute: Recompute) -> str | None:
+        if not problem.model.mtp_layers or recompute.group == 1:
+            return None
+        return (
+            f"recompute_method=uniform recompute_num_layers={recompute.group} with "
+            f"mtp_num_layers={problem.model.mtp_num_layers}: MTP layers are recomputed one by one only"
+        )
 
 
 class SelectiveRecompute(RecomputeRule):
@@ -331,6 +355,7 @@ class GraphSwitches(SettingsRule):
 
 RULES = (
     FullRecompute(),
+    MtpRecompute(),
     SelectiveRecompute(),
     ModulesExist(),
     DistributedActivations(),

@@ -278,7 +278,9 @@ class CpSat:
         self.model.add_allowed_assignments([*(key.expression() for key in keys), out.expression()], rows)
         return out
 
-    def choose(self, choice: Choice, formula: Callable[[Any], Operand]) -> Any:
+    def choose(self, choice: Any, formula: Callable[[Any], Operand]) -> Any:
+        if not isinstance(choice, Choice):
+            return formula(choice)
         made = [formula(option) for option in choice.options]
         forms = [Linear(self, {}, q) if isinstance(q, int) else q for q in made]
         if len({form.key for form in forms}) == 1:

@@ -43,6 +43,7 @@ class Decisions:
     micro_batch_size: Linear
     sequence_parallel: Linear
     recompute: Choice
+    recompute_layers: Any = 0
     num_microbatches: Any = None
     global_batch_size: Any = None
     batch_unit: Any = None

@@ -50,6 +50,7 @@ NEVER_WRITTEN_BY_SOLVE = {
     "pipeline.even-chunks",
     "pipeline.mtp-with-loss",
     "recompute.rc-full",
+    "recompute.rc-mtp",
     "recompute.rc-sel",
     "batch.requested",
 }

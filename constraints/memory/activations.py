@@ -84,13 +84,13 @@ def _imbalanced(a: Arithmetic, p: Problem, rows: Quantity) -> Quantity:
 
 @once
 def kept_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Recompute) -> Quantity:
-    """Bytes kept by one layer of ``kind``. Full recompute here is ``uniform``: one input per group of layers.
+    """Bytes kept by one layer of ``kind``: under uniform recompute its share of the input of a whole group, at least.
 
-    Block recompute drops whole layers of a chunk and is accounted for where the chunk is known
-    (:mod:`constraints.memory.stage`).
+    Under block recompute, of a layer that is not computed again. How groups and blocks come out on the chunks of a rank is
+    for :mod:`constraints.memory.recomputed`.
     """
-    if recompute.is_full and recompute.method == "uniform":
-        return a.ceil_div(stage_input_bytes(a, p, x), max(1, recompute.num_layers or 1))
+    if recompute.is_uniform:
+        return a.floor_div(stage_input_bytes(a, p, x), recompute.group)
     return _mixer_bytes(a, p, x, kind, recompute) + _feedforward_bytes(a, p, x, kind, recompute)
 
 
@@ -102,7 +102,7 @@ def mtp_bytes(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 @once
 def backward_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Recompute) -> Quantity:
-    """Bytes alive for a moment while a layer of ``kind`` runs backward, what it computes again included."""
+    """Bytes alive for a moment while a layer of ``kind`` runs backward, what it computes again by itself included."""
     h, n = p.model.hidden_size, tokens(a, p, x)
     if kind.feedforward == "moe":
         width = p.model.moe_latent_size or h
@@ -113,9 +113,8 @@ def backward_bytes(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recom
         f = p.model.ffn if kind.feedforward == "dense" else 0
         gathered = a.mul(n * (2 * h), x.sequence_parallel)
         transient = tensor_tokens(a, p, x) * (2 * p.model.gate * f) + stage_input_bytes(a, p, x) + gathered
-    if recompute.is_full:
-        layers = max(1, recompute.num_layers or 1) if recompute.method == "uniform" else 1
-        return transient + kept_bytes(a, p, x, kind, Recompute()) * layers
+    if recompute.is_uniform:
+        return transient + kept_bytes(a, p, x, kind, Recompute())
     return transient + kept_bytes(a, p, x, kind, Recompute()) - kept_bytes(a, p, x, kind, recompute)
 
 

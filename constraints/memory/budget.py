@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from constraints.arithmetic import Arithmetic, Integers, Quantity, Remembering
-from constraints.layout import Layout
+from constraints.layout import NO_RECOMPUTE, Layout
 from constraints.memory.overhead import LOW_PERCENT, communicators, device_bytes, high_bytes, low_bytes, margin_bytes
 from constraints.memory.stage import peaks, phases, static_components
 from constraints.pipeline.assignment import Assignment, assignment_of
@@ -73,7 +73,9 @@ def layout_stages(problem: Problem, layout: Layout) -> tuple[Stage, ...] | None:
     if assignment is None:
         return None
     vpp = layout.vpp if layout.pp > 1 else None
-    return stages_of(problem.model, assignment, vpp, layout.microbatch_group, layout.num_microbatches)
+    recompute = layout.recompute if layout.recompute.by_chunk else NO_RECOMPUTE
+    group, count = layout.microbatch_group, layout.num_microbatches
+    return stages_of(problem.model, assignment, vpp, group, count, recompute=recompute)
 
 
 def memory_report(problem: Problem, layout: Layout) -> MemoryReport | None:

@@ -14,10 +14,11 @@ phases of Megatron-Core's 1F1B and interleaved schedules (``constraints/pipeline
 from __future__ import annotations
 
 from constraints.arithmetic import Arithmetic, Quantity, once
-from constraints.layout import Recompute
+from constraints.layout import NO_RECOMPUTE
 from constraints.memory import activations, adapters, optimizer, parameters
 from constraints.memory.loss import loss_backward_bytes, loss_forward_bytes
 from constraints.memory.overhead import always_bytes
+from constraints.memory.recomputed import alive_again, beyond_shares, rebuilt_bytes
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -38,7 +39,10 @@ def allocated_bytes(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quan
 def peaks(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> list[Quantity]:
     """The quantities of which the largest is the peak: a bound on each is a bound on it, and needs no maximum."""
     static = _resting(a, p, x, stage)
-    passes = static + _live_activations(a, p, x, stage) + _busiest(a, p, x, stage.kinds, stage.heads)
+    busiest = _busiest(a, p, x, stage.kinds, stage.heads)
+    if rebuilt := rebuilt_bytes(a, p, x, stage):
+        busiest = a.maximum(busiest, rebuilt)
+    passes = static + _live_activations(a, p, x, stage) + busiest
     passes = passes + _gathered_units(a, p, x, stage)
     return [passes, static + _step(a, p, x, stage)] if optimizer.copied_bytes(p) else [passes]
 
@@ -72,7 +76,8 @@ def static_components(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Pa
 def phases(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> dict[str, Parts]:
     """What each of the three moments adds to :func:`static_components`."""
     live = _live_activations(a, p, x, stage)
-    backward = a.maximum(0, *(_layer_backward(a, p, x, kind) for kind in stage.kinds))
+    layers = (_layer_backward(a, p, x, kind) for kind in stage.kinds)
+    backward = a.maximum(0, *layers, rebuilt_bytes(a, p, x, stage))
     gathered = _gathered_units(a, p, x, stage)
     return {
         "forward": {"activations": live, "transient": loss_forward_bytes(a, p, x, stage.heads) + gathered},
@@ -163,12 +168,10 @@ def _live_activations(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Qu
     total: Quantity = 0
     for kind, count in _resident(p, stage):
         total = total + a.mul(_in_flight(a, p, x, kind, stage.most_copies), count)
-    if isinstance(x.recompute, Recompute) and x.recompute.is_full and x.recompute.method == "block":
-        # Only a layout that somebody wrote can ask for block recompute: whole layers leave, their input stays.
-        copies = 1 if stage.interleaved else a.minimum(stage.most_copies, x.num_microbatches)
-        for kind, count in stage.checkpointed(p.model, x.recompute.num_layers or 0):
-            kept = activations.kept_bytes(a, p, x, kind, x.recompute)
-            total = total - (kept - activations.stage_input_bytes(a, p, x)) * count * copies
+    for kind, count in alive_again(p, x, stage):
+        total = total - a.mul(_dropped(a, p, x, kind, stage.most_copies), count)
+    if more := beyond_shares(a, p, x, stage):
+        total = total + _copies(a, x, more, stage.most_copies)
     if stage.mtp_live:
         total = total + _copies(a, x, activations.mtp_bytes(a, p, x), stage.most_copies) * stage.mtp_live
     if stage.embedding and p.settings.hidden_dropout > 0:
@@ -195,6 +198,13 @@ def _resident(p: Problem, stage: Stage) -> tuple[tuple[LayerKind, int], ...]:
 def _in_flight(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, most_copies: int | None) -> Quantity:
     """Activations of one layer, for every micro-batch that 1F1B keeps alive at once (interleaved stages count those)."""
     return _copies(a, x, a.choose(x.recompute, lambda o: activations.kept_bytes(a, p, x, kind, o)), most_copies)
+
+
+@once
+def _dropped(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, most_copies: int | None) -> Quantity:
+    """What block recompute drops of one layer that it computes again: all but its input."""
+    kept = activations.kept_bytes(a, p, x, kind, NO_RECOMPUTE)
+    return _copies(a, x, kept - activations.stage_input_bytes(a, p, x), most_copies)
 
 
 def _copies(a: Arithmetic, x: Degrees, kept: Quantity, most: int | None) -> Quantity:

@@ -38,10 +38,10 @@ def some_partition(problem: Problem, layout: Layout, *, fitting: bool = True) ->
 def _most_of_body(ranks: Ranks, runs: Runs, least: int, rank: int) -> int | None:
     """The most layers of the second run with which the rank fits, none of the first run beside them; ``None`` if it must
     hold some and does not fit."""
-    vpp, pp = ranks.layout.chunks_per_rank, ranks.pp
+    vpp, pp, by_chunk = ranks.layout.chunks_per_rank, ranks.pp, ranks.layout.recompute.by_chunk
 
     def too_full(layers: int) -> bool:
-        options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0), layers)
+        options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0), layers, by_chunk=by_chunk)
         return not any(ranks.fits(rank, option.chunks) for option in options)
 
     most = bisect_left(range(1, runs.body + 1), True, key=too_full)

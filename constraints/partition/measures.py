@@ -52,8 +52,8 @@ class Ranks:
         x = self.layout
         key = (rank, tuple((self.model.layer_kinds[c.start : c.stop], c.embedding, c.mtp, c.loss) for c in chunks))
         if key not in self._stages:
-            made = rank_stages(self.model, x.pp, self.vpp, x.microbatch_group, x.num_microbatches, rank, chunks)
-            self._stages[key] = made
+            group, count = x.microbatch_group, x.num_microbatches
+            self._stages[key] = rank_stages(self.model, x.pp, self.vpp, group, count, rank, chunks, x.recompute)
         return self._stages[key]
 
     def fits(self, rank: int, chunks: tuple[Chunk, ...]) -> bool:
@@ -65,7 +65,7 @@ class Ranks:
         return fits
 
     def _fits(self, stage: Stage) -> bool:
-        key = ("fits", stage.copies, _content(stage))
+        key = ("fits", stage.copies, self._content(stage))
         if key not in self._found:
             self._found[key] = self._keeps_within(stage)
         fits: bool = self._found[key]
@@ -94,15 +94,18 @@ class Ranks:
         measure, by_state = MEASURES[name]
         worst = 0
         for stage in self.stages(rank, chunks)[: None if by_state else 1]:
-            key = (name, stage.copies if by_state else (), _content(stage))
+            key = (name, stage.copies if by_state else (), self._content(stage))
             if key not in self._found:
                 self._found[key] = measure(self, stage)
             worst = max(worst, self._found[key])
         return worst
 
-
-def _content(stage: Stage) -> Any:
-    return stage.layers, stage.live, stage.embedding, stage.loss, stage.mtp, stage.mtp_live, stage.boundaries
+    def _content(self, stage: Stage) -> Any:
+        """All that a measure of the stage depends on beside its copies."""
+        kinds = self.model.layer_kinds
+        chunks = [kinds[chunk.start : chunk.stop] for chunk in stage.chunks] if self.layout.recompute.by_chunk else ()
+        counts = stage.layers, stage.live, stage.embedding, stage.loss, stage.mtp, stage.mtp_live, stage.boundaries
+        return (*counts, *chunks)
 
 
 def paced(ranks: Ranks, stage: Stage) -> int:

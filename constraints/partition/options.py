@@ -83,14 +83,17 @@ def takes_any_order(model: ModelSpec, vpp: int) -> bool:
     return vpp == 1 or runs_of(model) is not None
 
 
-def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int) -> Iterator[Option]:
+def options_of(
+    model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int, *, by_chunk: bool = False
+) -> Iterator[Option]:
     """The ways in which rank ``rank`` takes ``layers`` more, its chunks as long as each other or one longer.
 
     The longer ones come last: at any moment a chunk has as many micro-batches alive as each later one, or more, as forward
     steps take the chunks in order and backward steps in reverse; so a layer moved to a later chunk never adds to what is
     alive, whatever else the chunks hold. On the last rank longer ones come first if that fits, as the last chunk computes the
     loss beside. A longer chunk that is all of the first run leaves less of it to others: that is told apart, chunks before
-    ``left.row`` by how many are longer; only there is it of use that the very last chunk may hold fewer.
+    ``left.row`` by how many are longer; only there is it of use that the very last chunk may hold fewer, and with
+    ``by_chunk``: where what is recomputed depends on how long each chunk is.
     """
     if vpp == 1:
         start = model.num_layers - left.layers
@@ -99,7 +102,10 @@ def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layer
     runs = runs_of(model)
     assert runs is not None, "layers that differ from chunk to chunk are not dealt rank by rank"
     length, longer = divmod(layers, vpp)
-    patterns = _on_last(length, longer, vpp, left) if rank == pp - 1 else _patterns(length, longer, vpp, left)
+    if rank == pp - 1:
+        patterns = _on_last(length, longer, vpp, left, by_chunk=by_chunk)
+    else:
+        patterns = _patterns(length, longer, vpp, left)
     for sizes in patterns:
         before, early = sum(sizes[: left.row]), min(left.early, sizes[left.row])
         if before > left.before:
@@ -123,12 +129,12 @@ def _patterns(length: int, longer: int, vpp: int, left: Left) -> Iterator[tuple[
             yield (*front, length + 1) + (length,) * (behind - rest) + (length + 1,) * (rest - 1)
 
 
-def _on_last(length: int, longer: int, vpp: int, left: Left) -> Iterator[tuple[int, ...]]:
+def _on_last(length: int, longer: int, vpp: int, left: Left, *, by_chunk: bool) -> Iterator[tuple[int, ...]]:
     """The same on the last rank."""
     if longer and not left.row:
         yield (length + 1,) * longer + (length,) * (vpp - longer)
     yield from _patterns(length, longer, vpp, left)
-    if left.row < vpp - 1 and (left.early > length or left.before > length * left.row):
+    if left.row < vpp - 1 and (by_chunk or left.early > length or left.before > length * left.row):
         for least in range(length):
             others = divmod(length * vpp + longer - least, vpp - 1)
             yield from ((*sizes, least) for sizes in _patterns(*others, vpp - 1, left))
@@ -137,8 +143,8 @@ def _on_last(length: int, longer: int, vpp: int, left: Left) -> Iterator[tuple[i
 class Options:
     """The options of all ranks of one pipeline, each list made once for all that is alike to it."""
 
-    def __init__(self, model: ModelSpec, pp: int, vpp: int) -> None:
-        self.model, self.pp, self.vpp = model, pp, vpp
+    def __init__(self, model: ModelSpec, pp: int, vpp: int, *, by_chunk: bool = False) -> None:
+        self.model, self.pp, self.vpp, self.by_chunk = model, pp, vpp, by_chunk
         self._by_run = vpp > 1 or runs_of(model) is not None
         self._made: dict[tuple[int, tuple[int, ...], int], tuple[Option, ...]] = {}
 
@@ -150,7 +156,9 @@ class Options:
         """The ways in which ``rank`` takes ``layers`` more layers."""
         key = rank, self.start(left), layers
         if key not in self._made:
-            self._made[key] = tuple(options_of(self.model, self.pp, self.vpp, rank, left, layers))
+            self._made[key] = tuple(
+                options_of(self.model, self.pp, self.vpp, rank, left, layers, by_chunk=self.by_chunk)
+            )
         return self._made[key]
 
 

@@ -141,7 +141,7 @@ class _Search:
         self.limits: dict[str, int] = {}
         self.rooms: list[int] | None = None
         self.most = [self.model.num_layers] * self.pp
-        self.options = Options(self.model, self.pp, self.vpp)
+        self.options = Options(self.model, self.pp, self.vpp, by_chunk=ranks.layout.recompute.by_chunk)
         self.starts = starts_of(self.model, self.pp, self.vpp)
         self.lefts = lefts_of(self.model, self.pp, self.vpp)
         self.lightest: dict[tuple[str, int, int], int] = {}

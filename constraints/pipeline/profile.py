@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import ge, mul
 
+from constraints.layout import NO_RECOMPUTE, Recompute
 from constraints.pipeline.assignment import Assignment, Chunk, kinds_of
 from constraints.pipeline.schedule import chunks_alive, in_flight
 from models_catalog.schema import LayerKind, ModelSpec
@@ -65,13 +66,28 @@ class Stage:
         """True if it stores a word embedding: the first rank, and a rank whose MTP layers are away from it."""
         return self.embedding or self.mtp > 0
 
-    def checkpointed(self, model: ModelSpec, first: int) -> LayerCounts:
-        """Layers that block recompute drops whole, times micro-batches: the ``first`` layers of each chunk."""
+    def again(self, model: ModelSpec, first: int) -> LayerCounts:
+        """Layers that block recompute computes again: the ``first`` ones of each chunk; MTP layers are none of them."""
+        return self._at_starts(model, first, (1,) * len(self.chunks))
+
+    def again_live(self, model: ModelSpec, first: int) -> LayerCounts:
+        """The same, interleaved times the micro-batches that their chunk has in flight: what keeps its input only."""
+        return self._at_starts(model, first, self.copies if self.interleaved else (1,) * len(self.chunks))
+
+    def _at_starts(self, model: ModelSpec, first: int, times: tuple[int, ...]) -> LayerCounts:
         counts: Counter[LayerKind] = Counter()
-        for chunk, copies in zip(self.chunks, self.copies, strict=True):
+        for chunk, copies in zip(self.chunks, times, strict=True):
             for kind in model.layer_kinds[chunk.start : min(chunk.stop, chunk.start + first)]:
-                counts[kind] += copies if self.interleaved else 1
-        return tuple(sorted(counts.items()))
+                counts[kind] += copies
+        return _counts(counts)
+
+    def groups_live(self, size: int) -> int:
+        """Inputs that uniform recompute in groups of ``size`` layers keeps, interleaved times micro-batches in flight.
+
+        A group does not go beyond its chunk; an MTP layer is one by itself.
+        """
+        pairs = zip(self.chunks, self.copies, strict=True)
+        return sum((-(-c.layers // size) + c.mtp) * (n if self.interleaved else 1) for c, n in pairs)
 
     @cached_property
     def held(self) -> Counts:
@@ -95,44 +111,62 @@ def stages_of(
     group: int,
     microbatches: int,
     ranks: tuple[int, ...] | None = None,
+    recompute: Recompute = NO_RECOMPUTE,
 ) -> tuple[Stage, ...]:
     """Every stage of the pipeline (or those of ``ranks``) in order; a rank stands there once for each of its states of which
     one is the fullest.
 
     ``microbatches`` matters only when interleaved (``vpp`` not ``None``); else :attr:`Stage.most_copies` is to be
-    capped.
+    capped; ``recompute`` only where what is kept depends on which chunks are alive
+    (:attr:`~constraints.layout.Recompute.by_chunk`).
     """
-    wanted = range(assignment.pp) if ranks is None else ranks
-    return tuple(stage for rank in wanted for stage in _rank(model, assignment, vpp, group, microbatches, rank))
-
-
-def _rank(
-    model: ModelSpec, assignment: Assignment, vpp: int | None, group: int, microbatches: int, rank: int
-) -> list[Stage]:
-    """The stage of one rank, once for each of the states of which one is its fullest."""
-    return rank_stages(model, assignment.pp, vpp, group, microbatches, rank, assignment.of_rank(rank))
+    pp, wanted = assignment.pp, range(assignment.pp) if ranks is None else ranks
+    return tuple(
+        stage
+        for rank in wanted
+        for stage in rank_stages(model, pp, vpp, group, microbatches, rank, assignment.of_rank(rank), recompute)
+    )
 
 
 def rank_stages(
-    model: ModelSpec, pp: int, vpp: int | None, group: int, microbatches: int, rank: int, chunks: tuple[Chunk, ...]
+    model: ModelSpec,
+    pp: int,
+    vpp: int | None,
+    group: int,
+    microbatches: int,
+    rank: int,
+    chunks: tuple[Chunk, ...],
+    recompute: Recompute = NO_RECOMPUTE,
 ) -> list[Stage]:
     """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of the states of which one is its fullest:
     no other has at least as much of everything alive."""
     kinds = [kinds_of(model, chunk) for chunk in chunks]
-    alike = all(kind == kinds[0] for kind in kinds) and not any(chunk.mtp for chunk in chunks)
+    weights = _weights(model, kinds, chunks, recompute)
+    alike = all(len(set(weight)) == 1 for weight in weights)
     states = _states(alike, len(chunks), pp, vpp, group, microbatches, rank)
-    return _in_states(pp, vpp, rank, chunks, kinds, _fullest(states, kinds, chunks))
+    return _in_states(pp, vpp, rank, chunks, kinds, _fullest(states, weights))
 
 
-def _fullest(
-    states: Iterable[tuple[int, ...]], kinds: list[Counter[LayerKind]], chunks: tuple[Chunk, ...]
-) -> Iterable[tuple[int, ...]]:
+def _weights(
+    model: ModelSpec, kinds: list[Counter[LayerKind]], chunks: tuple[Chunk, ...], recompute: Recompute
+) -> list[tuple[int, ...]]:
+    """By all that a micro-batch in flight keeps, how much each chunk keeps of it."""
+    every = {*kinds[0]}.union(*kinds)
+    mtp, group, first = tuple(chunk.mtp for chunk in chunks), recompute.group, recompute.first
+    if group > 1:
+        return [tuple(-(-chunk.layers // group) for chunk in chunks), mtp]
+    apart = [kinds]
+    if first:
+        again = [Counter(model.layer_kinds[c.start : min(c.stop, c.start + first)]) for c in chunks]
+        apart = [again, [counts - some for counts, some in zip(kinds, again, strict=True)]]
+    return [*(tuple(counts[kind] for counts in part) for part in apart for kind in every), mtp]
+
+
+def _fullest(states: Iterable[tuple[int, ...]], weights: list[tuple[int, ...]]) -> Iterable[tuple[int, ...]]:
     """Those of ``states`` in which most is alive."""
     states = list(states)
     if len(states) == 1:
         return states
-    alike = {*kinds[0]}.union(*kinds)
-    weights = [tuple(counts[kind] for counts in kinds) for kind in alike] + [tuple(chunk.mtp for chunk in chunks)]
     alive = {tuple(sum(map(mul, weight, copies)) for weight in weights): copies for copies in states}
     most: list[tuple[int, ...]] = []
     for held in sorted(alive, reverse=True):  # none is covered by one that comes after it
@@ -166,21 +200,20 @@ def _in_states(
     last = pp * len(chunks) - 1
     layers = _counts(_times(kinds, (1,) * len(kinds)))
     boundaries = 0 if pp == 1 else sum((i > 0) + (i < last) for i in range(rank, last + 1, pp))
-    lives = {_counts(_times(kinds, copies)): copies for copies in states}
     return [
         Stage(
             rank=rank,
             chunks=chunks,
             copies=copies,
             layers=layers,
-            live=live,
+            live=_counts(_times(kinds, copies)),
             embedding=any(chunk.embedding for chunk in chunks),
             loss=any(chunk.loss for chunk in chunks),
             mtp=sum(chunk.mtp for chunk in chunks),
             boundaries=boundaries,
             interleaved=vpp is not None,
         )
-        for live, copies in lives.items()
+        for copies in states
     ]
 
 

@@ -156,6 +156,8 @@ class Partial:
             raise Open("recompute")
         return self._space.options[self._taken["recompute"]]
 
+    recompute_layers = Layout.recompute_layers
+
     @property
     def num_microbatches(self) -> int:
         if self._problem.global_batch_size is not None:

@@ -17,12 +17,14 @@ Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/tensor_parallel/mappings.py``
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from constraints.arithmetic import Arithmetic, Quantity, once
-from constraints.layout import Recompute
+from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Recompute
 from constraints.memory.activations import shard_tokens, stage_input_bytes, tensor_tokens, tokens
 from constraints.memory.optimizer import gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
+from constraints.pipeline.again import layers_again
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -90,6 +92,7 @@ def _stage_times(
 ) -> tuple[list[tuple[Times, int]], list[tuple[Times, int]]]:
     """(once per step, per micro-batch), each a list of times and how often the stage pays them."""
     per_micro_batch = [(_layer(a, p, x, kind), count) for kind, count in stage.layers]
+    per_micro_batch += [(_again(a, p, x, kind), count) for kind, count in layers_again(p, x, stage)]
     once = [(layer_gradients(a, p, x, kind), count) for kind, count in stage.layers]
     gathers = (2 if stage.embedding else 0) + 3 * stage.heads  # embedding: one each way; head: one forward, two back
     per_micro_batch.append(({"tp": tensor_collective(a, p, x)}, gathers))
@@ -116,26 +119,36 @@ def tensor_collective(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 
 @once
-def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
-    """Of one layer and micro-batch, forward and backward, before any overlap."""
-    times: Times = {"tp": tensor_collectives(a, p, x, kind)}
+def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Times:
+    """Of one layer and micro-batch, forward and backward, before any overlap.
+
+    ``recompute``, here and below, stands in the place of what is decided.
+    """
+    times: Times = {"tp": tensor_collectives(a, p, x, kind, recompute)}
     if kind.mixer != "none":
-        times["cp"] = context_collectives(a, p, x)
+        times["cp"] = context_collectives(a, p, x, recompute)
     if kind.feedforward == "moe":
-        times["ep"] = _experts(a, p, x)
+        times["ep"] = _experts(a, p, x, recompute)
     return times
 
 
 @once
-def tensor_collectives(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+def _again(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
+    """What a layer that block recompute computes again takes more than one that it leaves alone."""
+    plain = _layer(a, p, x, kind, NO_RECOMPUTE)
+    return {group: time - plain[group] for group, time in _layer(a, p, x, kind, WHOLE_LAYERS).items()}
+
+
+@once
+def tensor_collectives(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
     """Tensor parallelism of one layer: without sequence parallelism 4 gathers' worth a block, with it one gather more."""
-    return a.mul(tensor_collective(a, p, x), tensor_calls(a, p, x, kind))
+    return a.mul(tensor_collective(a, p, x), tensor_calls(a, p, x, kind, recompute))
 
 
-def tensor_calls(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+def tensor_calls(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
     """Gathers' worth of tensor collectives in one layer, forward and backward."""
     blocks = (kind.mixer != "none") + has_tensor_feedforward(p, kind)
-    calls = a.choose(x.recompute, lambda option: 4 * blocks + _recomputed_collectives(p, kind, option))
+    calls = a.choose(recompute or x.recompute, lambda option: 4 * blocks + _recomputed_collectives(p, kind, option))
     return calls + x.sequence_parallel * blocks
 
 
@@ -148,14 +161,14 @@ def has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:
 def _recomputed_collectives(p: Problem, kind: LayerKind, option: Recompute) -> int:
     """Tensor collectives of the forward pass that recomputation repeats."""
     feedforward = has_tensor_feedforward(p, kind)
-    if option.is_full:
+    if option.is_uniform:
         return 2 * ((kind.mixer != "none") + feedforward)
     module = {"dense": "mlp", "moe": "moe"}.get(kind.feedforward, "")
     return 2 * feedforward if option.drops(module) else 0
 
 
 @once
-def context_collectives(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def context_collectives(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> Quantity:
     """Context parallelism of one attention layer, in the way the request's ``cp_comm_type`` names."""
     model, n, split = p.model, tokens(a, p, x), tensor_tokens(a, p, x)
     heads = model.num_attention_heads
@@ -168,7 +181,7 @@ def context_collectives(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
         key = value
         key_value_bytes = a.maximum(split * (4 * key), n * (4 * model.head_dim))
     kind = p.settings.cp_comm_type
-    again = a.choose(x.recompute, lambda option: 1 if option.is_full else 0)
+    again = a.choose(recompute or x.recompute, lambda option: 1 if option.is_uniform else 0)
     latency = a.lookup(collectives.context_latency, p, x.tp, x.cp)
     if kind == "a2a":
         cost = a.lookup(collectives.context_all_to_all, p, x.tp, x.cp)
@@ -181,7 +194,7 @@ def context_collectives(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 
 @once
-def _experts(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def _experts(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> Quantity:
     """Dispatch and combine of one MoE layer: an all-to-all over ep and, inside it, gathers of the rows over etp."""
     width = 2 * (p.model.moe_latent_size or p.model.hidden_size) * p.model.moe_router_topk
     shard = shard_tokens(a, p, x)
@@ -189,7 +202,7 @@ def _experts(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     latency = a.lookup(collectives.expert_latency, p, x.etp, x.ep)
     dispatch = _timed(a, shard * width, cost, latency)
     gather = expert_tensor_gather(a, p, x)
-    again = a.choose(x.recompute, lambda option: 2 if option.is_full or option.drops("moe") else 0)
+    again = a.choose(recompute or x.recompute, lambda option: 2 if option.is_uniform or option.drops("moe") else 0)
     return a.mul(dispatch + gather, again + 4)
 
 

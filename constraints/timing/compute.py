@@ -38,29 +38,37 @@ def coefficient(p: Problem, ps: Any) -> Any:
     return whole(ps * scale(p) / PS_PER_NS)
 
 
-def layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
-    """GEMMs, attention, bytes and casts of one layer, what is computed again included; no communication."""
-    dense = dense_ns(a, p, x, kind)
-    return dense + experts_ns(a, p, x) if kind.feedforward == "moe" else dense
+def layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
+    """GEMMs, attention, bytes and casts of one layer, what is computed again included; no communication.
+
+    ``recompute``, here and below, stands in the place of what is decided.
+    """
+    dense = dense_ns(a, p, x, kind, recompute)
+    return dense + experts_ns(a, p, x, recompute) if kind.feedforward == "moe" else dense
 
 
 @once
-def dense_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+def dense_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
     """One layer without its routed experts."""
-    per_token = a.choose(x.recompute, lambda option: a.lookup(_per_token(kind, option), p, x.tp, x.sequence_parallel))
+
+    def coefficient_of(option: Recompute) -> Quantity:
+        return a.lookup(_per_token(kind, option), p, x.tp, x.sequence_parallel)
+
+    per_token = a.choose(recompute or x.recompute, coefficient_of)
     time = a.ceil_div(a.mul(tokens(a, p, x), per_token), scale(p))
     return time + a.lookup(_fixed(kind), p, x.tp, x.sequence_parallel)
 
 
 @once
-def experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def experts_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> Quantity:
     """Routed experts: grouped GEMMs that lose with few rows per expert, the traffic of routed rows, and launches: some for
     the layer, and in low precision some for each expert, whose inputs are cast one by one."""
     r, local = rates_of(p), a.floor_div(p.model.experts, x.ep)
     rows = a.mul(shard_tokens(a, p, x), x.etp) * p.model.moe_router_topk
     filled = rows + local * whole(r.small_m)
-    products = a.choose(x.recompute, lambda option: a.lookup(_products(option), p, x.etp))
-    bytes_ = a.choose(x.recompute, lambda option: a.lookup(_row_bytes(option), p, x.etp))
+    chosen = recompute or x.recompute
+    products = a.choose(chosen, lambda option: a.lookup(_products(option), p, x.etp))
+    bytes_ = a.choose(chosen, lambda option: a.lookup(_row_bytes(option), p, x.etp))
     time = a.mul(filled, products) + a.mul(rows, bytes_)
     launches = local * whole(r.expert_casts_ps / PS_PER_NS) + whole(r.row_kernels_ps / PS_PER_NS)
     return a.ceil_div(time, scale(p)) + launches

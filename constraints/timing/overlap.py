@@ -45,26 +45,31 @@ def _share(a: Arithmetic, time: Quantity, share: Any) -> Quantity:
     return a.ceil_div(time * whole(PERMILLE * share), PERMILLE)
 
 
-def exposed_layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> dict[str, Quantity]:
-    """Exposed nanoseconds of one layer and micro-batch, forward and backward, by group."""
-    out = {"tp": exposed_tensor_ns(a, p, x, kind)}
+def exposed_layer_ns(
+    a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None
+) -> dict[str, Quantity]:
+    """Exposed nanoseconds of one layer and micro-batch, forward and backward, by group.
+
+    ``recompute``, here and below, stands in the place of what is decided.
+    """
+    out = {"tp": exposed_tensor_ns(a, p, x, kind, recompute)}
     if kind.mixer != "none":
-        out["cp"] = exposed_context_ns(a, p, x)
+        out["cp"] = exposed_context_ns(a, p, x, recompute)
     if kind.feedforward == "moe":
-        out["ep"] = exposed_experts_ns(a, p, x)
+        out["ep"] = exposed_experts_ns(a, p, x, recompute)
     return out
 
 
 @once
-def exposed_tensor_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+def exposed_tensor_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
     """Gathers and scatters around the blocks of one layer."""
-    return a.mul(exposed_gathers_ns(a, p, x, 1), tensor_calls(a, p, x, kind))
+    return a.mul(exposed_gathers_ns(a, p, x, 1), tensor_calls(a, p, x, kind, recompute))
 
 
 @once
-def exposed_context_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def exposed_context_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> Quantity:
     """Context parallelism of one layer; of a ring at least what outlasts the attention."""
-    raw = context_collectives(a, p, x)
+    raw = context_collectives(a, p, x, recompute)
     shown = _share(a, raw, rates_of(p).exposed_cp)
     return a.maximum(shown, raw - attention_ns(a, p, x)) if p.settings.cp_comm_type in (None, "p2p") else shown
 
@@ -75,9 +80,9 @@ def exposed_gathers_ns(a: Arithmetic, p: Problem, x: Degrees, calls: int) -> Qua
 
 
 @once
-def exposed_experts_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def exposed_experts_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> Quantity:
     """Dispatch and combine, forward and backward; again where experts are recomputed."""
-    calls = a.choose(x.recompute, lambda option: 6 if option.is_full or option.drops("moe") else 4)
+    calls = a.choose(recompute or x.recompute, lambda o: 6 if o.is_uniform or o.drops("moe") else 4)
     per_token = a.lookup(_dispatch, p, x.etp, x.ep)
     once_ = a.ceil_div(a.mul(shard_tokens(a, p, x), per_token), scale(p)) + a.lookup(_dispatch_latency, p, x.etp, x.ep)
     return a.mul(once_ + expert_tensor_gather(a, p, x), calls)

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering, once
-from constraints.layout import Layout
+from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.optimizer import dense_shards, expert_shards, gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
+from constraints.pipeline.again import layers_again, layers_again_in_all
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -36,8 +37,17 @@ HIDDEN_BEHIND_CHUNK, HIDDEN_BEHIND_CORE = 0.8, 0.9
 HEAD_GATHERS, EMBEDDING_GATHERS = 3, 2
 """Gathers of the residual stream: one forward and two back at the head, one each way at the embedding."""
 
-Part = LayerKind | str
+
+@dataclass(frozen=True)
+class Again:
+    """What a layer of ``kind`` that block recompute computes again takes more than one that it leaves alone."""
+
+    kind: LayerKind
+
+
+Built = LayerKind | str
 """What a stage is built of: layers of a kind, ``"head"`` (output projection and loss), ``"embedding"``, ``"mtp"``."""
+Part = Built | Again
 
 
 @once
@@ -49,10 +59,16 @@ def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
         return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
     if isinstance(part, str):
         return mtp_ns(a, p, x)
-    busy = layer_ns(a, p, x, part)
-    for exposed in exposed_layer_ns(a, p, x, part).values():
+    if isinstance(part, Again):
+        return _layer_ns(a, p, x, part.kind, WHOLE_LAYERS) - _layer_ns(a, p, x, part.kind, NO_RECOMPUTE)
+    return _layer_ns(a, p, x, part)
+
+
+def _layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
+    busy = layer_ns(a, p, x, kind, recompute)
+    for exposed in exposed_layer_ns(a, p, x, kind, recompute).values():
         busy = busy + exposed
-    return a.maximum(busy, host_ns(p, part))
+    return a.maximum(busy, host_ns(p, kind))
 
 
 @once
@@ -68,33 +84,35 @@ def _built(layers: Iterable[tuple[LayerKind, int]], embedding: int, heads: int, 
     return {part: count for part, count in counts.items() if count}
 
 
-def stage_parts(stage: Stage) -> dict[Part, int]:
+def stage_parts(p: Problem, x: Degrees, stage: Stage) -> dict[Part, Quantity]:
     """What ``stage`` is built of."""
-    return _built(stage.layers, int(stage.embedding), stage.heads, stage.mtp)
+    built = _built(stage.layers, int(stage.embedding), stage.heads, stage.mtp)
+    return built | {Again(kind): count for kind, count in layers_again(p, x, stage)}
 
 
-def model_parts(p: Problem) -> dict[Part, int]:
-    """What the whole model is built of, and so the stages of any pipeline together."""
+def model_parts(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> dict[Part, Quantity]:
+    """What the whole model is built of, and so the stages of any pipeline of ``chunks`` chunks a rank together."""
     model = p.model
     counts = Counter(model.layer_kinds)
     for kind in model.mtp_kinds:
         counts[kind] += model.mtp_layers
-    return _built(sorted(counts.items()), 1, 1 + model.mtp_layers, model.mtp_layers)
+    built = _built(sorted(counts.items()), 1, 1 + model.mtp_layers, model.mtp_layers)
+    return built | {Again(kind): count for kind, count in layers_again_in_all(a, p, x, chunks)}
 
 
 @once
-def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Quantity:
     """One micro-batch through the whole model."""
     total: Quantity = 0
-    for part, count in model_parts(p).items():
-        total = total + part_ns(a, p, x, part) * count
+    for part, count in model_parts(a, p, x, chunks).items():
+        total = total + a.mul(part_ns(a, p, x, part), count)
     return total
 
 
 def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, weight: int = PARTS) -> Quantity:
     """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
-    here, every, elsewhere = stage_parts(stage), 0, 0
-    for part, in_all in model_parts(p).items():
+    here, every, elsewhere = stage_parts(p, x, stage), 0, 0
+    for part, in_all in model_parts(a, p, x, chunks).items():
         single, all_of_them = _part_times(a, p, x, part)
         count: Quantity = here.get(part, 0)
         every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, in_all - count)
@@ -123,7 +141,7 @@ def stage_step(
         left = _core(a, p, x, stage, chunks, round(PARTS * (1 - HIDDEN_BEHIND_CORE)))
         return rest + core + data * share(r.exposed_fsdp), rest + data * PARTS + left
     chunk_ranks = a.mul(x.pp, chunks)
-    behind = a.mul(whole_model_ns(a, p, x), chunk_ranks - x.pp + 1) * round(PARTS * HIDDEN_BEHIND_CHUNK)
+    behind = a.mul(whole_model_ns(a, p, x, chunks), chunk_ranks - x.pp + 1) * round(PARTS * HIDDEN_BEHIND_CHUNK)
     hidden = a.floor_div(behind, chunk_ranks)
     return rest + core + data * share(r.exposed_dp), rest + core + data * PARTS - hidden
 
@@ -142,7 +160,7 @@ def _gradients_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quanti
 
 
 @once
-def _part_gradients(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
+def _part_gradients(a: Arithmetic, p: Problem, x: Degrees, part: Built) -> Quantity:
     if part == "table":
         return dense_gradients(a, p, x, embedding_parameters(a, p, x))
     return tied_embedding(a, p, x) if isinstance(part, str) else layer_gradients(a, p, x, part)["dp"]
@@ -158,7 +176,7 @@ def _update_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
 
 
 @once
-def _update(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
+def _update(a: Arithmetic, p: Problem, x: Degrees, part: Built) -> Quantity:
     stored = embedding_parameters(a, p, x) if isinstance(part, str) else dense_parameters(a, p, x, part)
     owned = a.ceil_div(stored, dense_shards(a, p, x))
     if isinstance(part, LayerKind) and part.feedforward == "moe":
@@ -168,10 +186,10 @@ def _update(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
     return a.ceil_div((owned * UPDATE_BYTES + stored * BUFFER_BYTES) * per_mib, 1 << 20)
 
 
-def _stored(p: Problem, stage: Stage) -> dict[Part, int]:
+def _stored(p: Problem, stage: Stage) -> dict[Built, int]:
     """What has gradients: layers by kind, ``"table"`` (an embedding or output projection), ``"tied"`` copies kept alike."""
     tables = int(stage.holds_embedding_copy) + int(stage.heads > 0)
-    counts: dict[Part, int] = dict(stage.layers)
+    counts: dict[Built, int] = dict(stage.layers)
     if p.model.share_embeddings_and_output_weights and tables:
         counts |= {"table": 1, "tied": int(bool(stage.boundaries) and trains_all(p))}
     else:
@@ -201,7 +219,7 @@ def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTi
     between = hops(a, transfer(a, p, layout), layout.num_microbatches, layout.pp, layout.chunks_per_rank)
     costs = [
         (a.maximum(*stage_step(a, p, layout, stage, layout.chunks_per_rank, between)), stage)
-        for stage in _different({stage.rank: stage for stage in found}.values())
+        for stage in _different(p, layout, {stage.rank: stage for stage in found}.values())
     ]
     step = a.ceil_div(a.maximum(*(cost for cost, _ in costs)), PARTS)
     if not isinstance(step, int):
@@ -216,16 +234,17 @@ def busy_ns(p: Problem, layout: Layout) -> tuple[int, ...]:
         raise ValueError("the layers of this layout are not placed")
     a, times = Remembering(), {}
     for stage in found:
-        parts = stage_parts(stage).items()
+        parts = stage_parts(p, layout, stage).items()
         times[stage.rank] = layout.num_microbatches * sum(part_ns(a, p, layout, part) * n for part, n in parts)
     return tuple(times[rank] for rank in sorted(times))
 
 
-def _different(stages: Iterable[Stage]) -> Iterable[Stage]:
+def _different(p: Problem, layout: Layout, stages: Iterable[Stage]) -> Iterable[Stage]:
     """One stage of each that are built alike: they take the same time."""
     seen: dict[Hashable, Stage] = {}
     for stage in stages:
-        built = (stage.layers, stage.embedding, stage.heads, stage.mtp, bool(stage.boundaries))
+        again = layers_again(p, layout, stage)
+        built = (stage.layers, again, stage.embedding, stage.heads, stage.mtp, bool(stage.boundaries))
         seen.setdefault(built, stage)
     return seen.values()
 
@@ -235,14 +254,16 @@ def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -
     m = layout.num_microbatches
     exposed: Counter[str] = Counter()
     host = busy = 0
-    for kind, count in stage.layers:
-        work, shown = layer_ns(a, p, layout, kind), exposed_layer_ns(a, p, layout, kind)
+    again = dict(layers_again(p, layout, stage))
+    layers = [(kind, count - again.get(kind, 0), layout.recompute) for kind, count in stage.layers]
+    for kind, count, recompute in [*layers, *((kind, count, WHOLE_LAYERS) for kind, count in again.items())]:
+        work, shown = layer_ns(a, p, layout, kind, recompute), exposed_layer_ns(a, p, layout, kind, recompute)
         for group, time in shown.items():
             exposed[group] += time * count * m
         host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count * m
     for calls, ends in ((HEAD_GATHERS, stage.heads), (EMBEDDING_GATHERS, int(stage.embedding))):
         exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
-    busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(stage).items())
+    busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(p, layout, stage).items())
     core, update = _core(a, p, layout, stage, layout.chunks_per_rank) // PARTS, _update_ns(a, p, layout, stage)
     compute = busy - sum(exposed.values()) - host
     fixed = whole(rates_of(p).fixed_ps / PS_PER_NS)

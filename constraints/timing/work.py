@@ -214,7 +214,10 @@ def _layer_parts(r: Rates, p: Problem, kind: LayerKind, tp: int, shards: int) ->
 
 @lru_cache(maxsize=4096)
 def layer_work(kind: LayerKind, recompute: Recompute) -> Callable[[Problem, int, int], Work]:
-    """Of one layer without its routed experts: a function of the problem, the tensor degree and sequence parallelism."""
+    """Of one layer without its routed experts: a function of the problem, the tensor degree and sequence parallelism.
+
+    Under block recompute, of a layer that is not computed again.
+    """
 
     def work(p: Problem, tp: int, sequence_parallel: int) -> Work:
         r = rates_of(p)
@@ -228,7 +231,7 @@ def layer_work(kind: LayerKind, recompute: Recompute) -> Callable[[Problem, int,
 
 def _again(r: Rates, p: Problem, kind: LayerKind, recompute: Recompute, parts: dict[str, Work], shards: int) -> Any:
     """Forward time that is spent a second time in the backward pass."""
-    if recompute.is_full:
+    if recompute.is_uniform:
         return sum(part.forward for part in parts.values())
     time = sum(
         parts[name].forward for name in ("core_attn", "mla_up_proj", "mlp") if name in parts and recompute.drops(name)
@@ -249,7 +252,7 @@ def expert_work(recompute: Recompute) -> Callable[[Problem, int], tuple[Work, An
         h, f = model.moe_latent_size or model.hidden_size, model.expert_ffn / etp
         products = gemm(r, model.gate * f, h, trained=trained) + gemm(r, h, f, trained=trained)
         bytes_ = ((h + r.row_elements) * r.row_passes + f * (5 * model.gate + 5)) * r.hbm_ps
-        if recompute.is_full or recompute.drops("moe"):
+        if recompute.is_uniform or recompute.drops("moe"):
             products = Work(products.forward, products.backward + products.forward, products.fixed)
             bytes_ = bytes_ * (1 + FORWARD_SHARE)
         elif recompute.drops("moe_act"):

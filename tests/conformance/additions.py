@@ -33,6 +33,7 @@ NOT_DRIVEN = {
     "context.dsa": "No model of the questions has sparse attention.",
     "sequence.sp-needs-tp": "Megatron Bridge drops sequence parallelism with tp = 1 since generation 0.19.",
     "recompute.mhc": "Models with hyper-connections are left out: Bridge takes their layers from elsewhere.",
+    "recompute.rc-mtp": "No forward pass of an MTP layer is run.",
     "hybrid.mamba-heads": "Never alone: heads are a multiple of groups, and groups of tp.",
     "hybrid.mamba-fp8": "Alone only for head counts that groups and tp seldom leave.",
     "hybrid.hybrid-symbols": "Most such patterns are refused where they are read.",

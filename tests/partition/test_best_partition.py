@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from constraints.arithmetic import Remembering
-from constraints.layout import Layout, Settings
+from constraints.layout import Layout, Recompute, Settings
 from constraints.memory.budget import capacity_bound, capacity_quantities, memory_report
 from constraints.partition.bounds import Forms, Pipelines
 from constraints.partition.fitting import some_partition
@@ -22,6 +22,9 @@ from solver.objectives import OBJECTIVES
 from tests.exploring import explore, in_parts
 from tests.partition.brute_force import Judged, best, judged_splits
 from tests.strategies import problems
+
+COUNTED = [Recompute("full", method, layers) for method in ("block", "uniform") for layers in (1, 2, 3, 4)]
+"""Options that depend on how long each chunk is."""
 
 
 def pipeline(rng: Random, problem: Problem) -> tuple[Problem, Layout]:
@@ -55,7 +58,7 @@ def pipeline(rng: Random, problem: Problem) -> tuple[Problem, Layout]:
         num_microbatches=count,
         global_batch_size=count * dp,
         gpus=tp * pp * dp,
-        recompute=rng.choice(problem.recompute_options),
+        recompute=rng.choice([*problem.recompute_options, *COUNTED]),
         settings=problem.settings,
     )
     problem = replace(problem, model=model, gpus=layout.gpus, pins=(), global_batch_size=layout.global_batch_size)
@@ -76,7 +79,7 @@ class Seen(Counter[str]):
         placed = self._agree(problem, layout, fitting, fitting=True)
         if placed is not None:
             self["tight"] += all(other.layout.split != placed.split for other in unlimited)
-        if fitting:
+        if fitting and not layout.recompute.first:
             may_fit(problem, fitting[0].layout)
 
     def _agree(self, problem: Problem, layout: Layout, expected: list[Judged], *, fitting: bool) -> Layout | None:
@@ -98,6 +101,7 @@ class Seen(Counter[str]):
         assert step_time(problem, placed).step_ns == fastest, (fitting, placed)
         self["interleaved"] += layout.vpp is not None
         self["uneven"] += len(set(found.assignment.sizes)) > 1
+        self[str(layout.recompute.method)] += 1
         return placed
 
 
@@ -127,7 +131,7 @@ def compared(examples: int, part: int = 0) -> Seen:
 
 def test_no_split_is_better_than_the_best_partition() -> None:
     seen = compared(60)
-    assert min(seen[name] for name in ("infeasible", "placed", "interleaved", "uneven")) >= 10, seen
+    assert min(seen[name] for name in ("infeasible", "placed", "interleaved", "uneven", "block", "uniform")) >= 10, seen
 
 
 @pytest.mark.heavy

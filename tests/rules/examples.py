@@ -262,6 +262,11 @@ EXAMPLES: dict[str, Example] = {
     "recompute.rc-full": _example(
         "recompute_granularity=full without recompute_method", recompute=Recompute("full", num_layers=1)
     ),
+    "recompute.rc-mtp": _example(
+        "recompute_method=uniform recompute_num_layers=2 of deepseek-v3",
+        load_model("deepseek-v3"),
+        recompute=Recompute("full", "uniform", 2),
+    ),
     "recompute.rc-sel": _example(
         "recompute_granularity=selective recompute_modules=[attn]", recompute=selective("attn")
     ),

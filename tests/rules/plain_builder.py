@@ -42,6 +42,7 @@ class PlainBuilder:
             sequence_shards=layout.sequence_shards,
             stage_gpus=layout.stage_gpus,
             recompute=layout.recompute,
+            recompute_layers=layout.recompute_layers,
             batch_unit=layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.interleaved else 1),
         )
 

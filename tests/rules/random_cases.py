@@ -188,8 +188,10 @@ def _layout_text(rng: Random, model: ModelSpec, pp: int, vpp: int) -> str:
 
 
 def _recompute(rng: Random, problem: Problem) -> Recompute:
-    if rng.random() < 0.6:
+    if rng.random() < 0.5:
         return rng.choice(problem.recompute_options)
+    if rng.random() < 0.4:
+        return Recompute("full", rng.choice(["uniform", "block"]), rng.choice([0, 1, 2, 3]))
     return Recompute(
         rng.choice([None, "selective", "selective", "full", "full", "some"]),
         rng.choice([None, None, "uniform", "block", "all"]),

@@ -54,7 +54,9 @@ def seconds_over(gigabytes_per_second: float, size: float) -> float:
         ({}, 32 * 8 + 5),
         ({"sequence_parallel": True, "recompute": FULL}, 32 * 14 + 5),
         ({"sequence_parallel": True, "recompute": selective("mlp")}, 32 * 12 + 5),
-        ({"sequence_parallel": True, "recompute": Recompute("full", "block", 1)}, 32 * 14 + 5),
+        ({"sequence_parallel": True, "recompute": Recompute("full", "uniform", 5)}, 32 * 14 + 5),
+        ({"sequence_parallel": True, "recompute": Recompute("full", "block", 3)}, 3 * 14 + 29 * 10 + 5),
+        ({"sequence_parallel": True, "recompute": Recompute("full", "block", 99)}, 32 * 14 + 5),
         ({"sequence_parallel": True, "num_microbatches": 3}, 3 * (32 * 10 + 5)),
     ],
     ids=[
@@ -62,7 +64,9 @@ def seconds_over(gigabytes_per_second: float, size: float) -> float:
         "2 + 2 all-reduces, each two",
         "full recompute",
         "of the mlp",
-        "block",
+        "in groups",
+        "of three layers",
+        "of more layers than there are",
         "micro-batches",
     ],
 )
