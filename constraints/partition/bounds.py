@@ -51,14 +51,13 @@ class Pipeline:
             live = max(live, layers * self.group + length * begun - (length + 1) * missing)
         return live
 
-    def in_first_run(self, rank: int) -> tuple[int, int]:
-        """Micro-batches alive in the chunks of rank ``rank`` that may hold the model's first run, at least and at most.
+    def in_first_run(self, rank: int, prefix: int) -> tuple[int, int]:
+        """Micro-batches alive in the chunks of a rank that may hold ``prefix`` layers of a first run, at least and at most.
 
         At least as many as the mean of an endless run or as when the first backward pass begins, at most that mean. Chunks
         behind the first hold some of it only if layers are few: a rank with ``n`` layers has ``n // chunks`` in each.
         """
-        runs, wave = runs_of(self.model), 2 * behind(self.pp, rank) + 1
-        prefix, layers, m = runs.prefix if runs else 0, self.model.num_layers, self.microbatches
+        wave, layers, m = 2 * behind(self.pp, rank) + 1, self.model.num_layers, self.microbatches
         row, begun = 0, max(self.group, wave)
         if layers <= self.pp * (self.chunks - 1) + (prefix - 1) * self.chunks:
             row = min(prefix, self.chunks) - 1 if layers > self.pp * (self.chunks - 1) else self.chunks - 1
@@ -101,17 +100,14 @@ class Forms:
         low, high = 0 if none_is_enough else -1, self.body
         while low < high:
             middle = (low + high + 1) // 2
-            if self._largest(pipeline, rank, middle) <= bound:
+            if any(self._largest(pipeline, rank, *held) <= bound for held in self._counts(pipeline, rank, middle)):
                 low = middle
             else:
                 high = middle - 1
         return low if low >= 0 else None
 
-    def _largest(self, pipeline: Pipeline, rank: int, layers: int) -> int:
-        """The largest quantity of the rank with ``layers`` layers of the body."""
-        return min(self._weight(pipeline, rank, *held) for held in self._counts(pipeline, rank, layers))
-
-    def _weight(self, pipeline: Pipeline, rank: int, counts: dict[LayerKind, int], alive: dict[LayerKind, int]) -> int:
+    def _largest(self, pipeline: Pipeline, rank: int, counts: Counts, alive: Counts) -> int:
+        """The largest quantity of the rank with such layers and live layers."""
         where = _where(pipeline.pp, rank)
         if where not in self._made:
             self._made[where] = self._form(where)
@@ -137,17 +133,18 @@ class Forms:
         def added(**fields: Any) -> list[int]:
             return [value - start for value, start in zip(self.formulas(replace(empty, **fields)), base, strict=True)]
 
-        every = sorted({*self.model.layer_kinds}) if first or self.chunks > 1 else self.kinds
+        every = self.kinds if self.runs is None and not first else sorted({*self.model.layer_kinds})
         layer = {kind: added(layers=_plus(tail, kind)) for kind in every}
         live = {kind: added(live=_plus(tail, kind)) for kind in every} if self.alive else {}
         return base, layer, live
 
-    def _counts(self, pipeline: Pipeline, rank: int, layers: int) -> list[tuple[Counts, Counts]]:
+    def _counts(self, pipeline: Pipeline, rank: int, layers: int) -> Iterator[tuple[Counts, Counts]]:
         """Layers and live layers of each kind on a rank with ``layers`` layers of the body, at least: one of these."""
         runs = self.runs
         if runs is not None and runs.prefix and pipeline.chunks > 1 and pipeline.pp > 1:
-            return list(self._with_early(pipeline, rank, layers))
-        return [self._least(pipeline, rank, layers)]
+            yield from self._with_early(pipeline, rank, layers)
+        else:
+            yield self._least(pipeline, rank, layers)
 
     def _with_early(self, pipeline: Pipeline, rank: int, layers: int) -> Iterator[tuple[Counts, Counts]]:
         """The same for each number of layers of the first run that may be on the rank beside.
@@ -155,7 +152,7 @@ class Forms:
         Where its first chunk holds some, the others may hold more of the body than would be even.
         """
         assert self.runs is not None
-        fewest, most = pipeline.in_first_run(rank)
+        fewest, most = pipeline.in_first_run(rank, self.runs.prefix)
         for early in range(self.runs.prefix + 1):
             if rank == 0 and early < min(self.runs.prefix, (layers + early) // pipeline.chunks):
                 continue
