@@ -26,6 +26,7 @@ def admitted(problem: Problem, rng: Random) -> int:
     the others there to be even, and may ask for more than an uneven rank holds if a layer of that run weighs far less.
     """
     problem, layout = pipeline(rng, problem)
+    layout = replace(layout, recompute=rng.choice(problem.recompute_options))
     problem = replace(problem, model=replace(problem.model, moe_layer_freq=1))
     fullest = best_partition(replace(problem, objective="memory"), layout, fitting=False)
     assert fullest is not None
@@ -34,9 +35,11 @@ def admitted(problem: Problem, rng: Random) -> int:
     assert report is not None
     problem = replace(problem, budget_bytes=report.high_bytes)
     model = Model(problem)
-    if layout.recompute not in problem.recompute_options or not admits(model, placed):
+    if not admits(model, placed):
         return 0
-    model.post([rule_named("memory.capacity")])
+    capacity = rule_named("memory.capacity")
+    assert capacity is not None
+    model.post([capacity])
     assert admits(model, placed), (problem, placed)
     return 1
 
