@@ -26,8 +26,8 @@ def admitted(problem: Problem, rng: Random) -> int:
     the others there to be even, and may ask for more than an uneven rank holds if a layer of that run weighs far less.
     """
     problem, layout = pipeline(rng, problem)
-    layout = replace(layout, recompute=rng.choice(problem.recompute_options))
     problem = replace(problem, model=replace(problem.model, moe_layer_freq=1))
+    layout = replace(layout, recompute=rng.choice(problem.recompute_options))
     fullest = best_partition(replace(problem, objective="memory"), layout, fitting=False)
     assert fullest is not None
     placed = replace(layout, split=fullest.split)

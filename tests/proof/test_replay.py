@@ -45,7 +45,9 @@ def replayed(problem: Problem) -> Refutation:
 
 def replay(examples: int, at_least: int, part: int = 0) -> None:
     proofs: list[str] = []
-    for_infeasible(examples, lambda p: proofs.append(replayed(p).proof.level), most_gpus=8, at_least=at_least, part=part)
+    for_infeasible(
+        examples, lambda p: proofs.append(replayed(p).proof.level), most_gpus=8, at_least=at_least, part=part
+    )
     assert proofs.count("solver") <= 0.1 * len(proofs), proofs
 
 
