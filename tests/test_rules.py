@@ -197,9 +197,9 @@ def test_the_solver_admits_exactly_the_layouts_for_which_the_users_words_hold() 
 @every_rule
 def test_the_solver_admits_exactly_the_layouts_for_which_it_holds_at_length(rule: Rule) -> None:
     agreement = SolverAgreement()
-    for_rule(rule, 80, agreement)
+    for_rule(rule, 100, agreement)
     assert agreement.seen[True] >= 50
-    assert rule.id in NEVER_WRITTEN_BY_SOLVE or agreement.seen[False] >= 15, agreement.seen
+    assert rule.id in NEVER_WRITTEN_BY_SOLVE or agreement.seen[False] >= 12, agreement.seen
 
 
 # -- what it says
