@@ -58,7 +58,7 @@ def test_replay_of_random_requests() -> None:
 @pytest.mark.heavy
 @in_parts(4)
 def test_replay_of_hundreds_of_random_requests(part: int) -> None:
-    replay(110, 50, part)
+    replay(125, 50, part)
 
 
 def test_the_same_request_gets_the_same_report() -> None:
