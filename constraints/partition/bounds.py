@@ -15,7 +15,7 @@ from typing import Any
 from constraints.partition.kinds import Runs, ends_with, fewest_in_windows, runs_of, starts_with
 from constraints.partition.parts import behind
 from constraints.partition.rank import Rank
-from constraints.partition.rooms import have_room
+from constraints.partition.rooms import have_room, most_that
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
 
@@ -123,22 +123,19 @@ class Forms:
         return have_room(pipelines.pp, self.body, lambda rank: self._most(pipelines, rank, bound))
 
     def _most(self, pipelines: Pipelines, rank: int, bound: int) -> int | None:
-        """The most layers of the body that the rank can take; ``None`` if it is beyond the bound with the fewest."""
-        fewest = self._fewest_of_body(pipelines, rank)
-        low, high = 0 if fewest is None else fewest - 1, self.body
-        while low < high:
-            middle = (low + high + 1) // 2
-            if any(self._largest(pipelines, rank, held) <= bound for held in self._counts(pipelines, rank, middle)):
-                low = middle
-            else:
-                high = middle - 1
-        return None if fewest is not None and low < fewest else low
+        """The most layers of the body that the rank can take; ``None`` if it must hold one and is then beyond the bound."""
 
-    def _fewest_of_body(self, pipelines: Pipelines, rank: int) -> int | None:
-        """The fewest layers of the body on the rank; ``None`` if it may hold none, and then other kinds than the form's."""
+        def within(layers: int) -> bool:
+            return any(self._largest(pipelines, rank, held) <= bound for held in self._counts(pipelines, rank, layers))
+
+        most = most_that(within, self.body)
+        return None if self._holds_some(pipelines, rank) and not most else most
+
+    def _holds_some(self, pipelines: Pipelines, rank: int) -> bool:
+        """True if a layer of the body is on the rank for certain; else it may hold other kinds than the form's."""
         early = self.runs is not None and self.runs.prefix > 0
         may_be_early = early and (rank < pipelines.pp - 1 or not pipelines.plain)
-        return None if self.idle or may_be_early else 1
+        return not (self.idle or may_be_early)
 
     def _largest(self, pipelines: Pipelines, rank: int, held: Held) -> int:
         """The largest quantity of the rank that holds so much."""
