@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from solver.idle import tree_of
 
@@ -26,4 +27,7 @@ def fewest_note(asked: Problem, changed: Problem) -> str:
 
 def _all_excluded(asked: Problem, counts: Sequence[int], most_counts: int, most_bounds: int) -> bool:
     """True if none of them has a layout; false also where that would be much work."""
-    return len(counts) <= most_counts and all(tree_of(asked, n, most_bounds) is not None for n in reversed(counts))
+    open_counts = [count for count in counts if count >= fewest_gpus(asked)]
+    if len(open_counts) > most_counts:
+        return False
+    return all(tree_of(asked, count, most_bounds) is not None for count in reversed(open_counts))

@@ -15,16 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
-from operator import mul
 from typing import TYPE_CHECKING, Any
 
-from constraints.arithmetic import Integers
-from constraints.layout import Layout
 from constraints.partition.kinds import ends_with, fewest_beside, fewest_in_windows, runs_of, starts_with
 from constraints.partition.parts import BETWEEN, Part, behind, fine_parts
 from constraints.partition.rank import Rank
+from constraints.partition.windows import heaviest_windows
 from constraints.pipeline.schedule import STEADY_GROUPS
-from constraints.timing.compute import layer_ns
 from models_catalog.schema import LayerKind, ModelSpec
 
 if TYPE_CHECKING:
@@ -49,13 +46,15 @@ class Placement:
         self.kinds = sorted(set(self.spec.layer_kinds)) if self.runs is None else [self.runs.common]
         self.refined: set[int] = set()
         self.ranks: list[Rank] = []
+        self.crowded: list[Rank] = []
         self.slowest: Rank | None = None
+        if any(shape.dealt or shape.steady for shape, _ in model.shapes):
+            self.steady = self._groups_done(STEADY_GROUPS, "steady")
         if not any(shape.dealt for shape, _ in model.shapes):
             return
         self.free = model.one_of(lambda shape: shape.dealt)
         self.works = model.every_rank_works and all(shape.pp <= self.spec.num_layers for shape, _ in model.shapes)
         self.begun = self._groups_done(1, "begun")
-        self.steady = self._groups_done(STEADY_GROUPS, "steady")
         self.first, self.last = self._end("first"), self._end("last")
         self.early = self._early_on_first()
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
@@ -73,6 +72,8 @@ class Placement:
     def holding(self) -> Iterator[Held]:
         """What ranks hold at least."""
         yield from self._fixed(lambda shape: shape.stages)
+        for stage, conditions in self._fixed(lambda shape: shape.steady):
+            yield stage, (*conditions, self.steady)
         for rank in self.ranks:
             yield rank, rank.conditions
 
@@ -82,6 +83,8 @@ class Placement:
         for rank in self.ranks:
             if rank.embedding or rank.loss:
                 yield rank, (self.free,)
+        for rank in self.crowded:
+            yield rank, rank.conditions
         if self.slowest is not None:
             yield self.slowest, self.slowest.conditions
 
@@ -246,7 +249,7 @@ class Placement:
         """What a rank between the ends of a hybrid model's pipeline holds, by kind: all of them hold as many layers one after
         another, and of those the one that is mostly slowest is taken."""
         pps = sorted({shape.pp for shape, _ in self.model.shapes if not shape.stages and shape.pp > 2})
-        rows = [row for pp in pps for row in _windows(self.model.problem, pp, tuple(self.kinds))]
+        rows = [row for pp in pps for row in heaviest_windows(self.model.problem, pp, tuple(self.kinds))]
         counts = {
             kind: self.a.variable({0, *(row[3 + i] for row in rows)}, f"heaviest {kind}")
             for i, kind in enumerate(self.kinds)
@@ -271,6 +274,7 @@ class Placement:
             }
             lives = {other: self._live(n, lambda pp: max(0, pp - 2), f"most {kind}") for other, n in counts.items()}
             self._add(counts, lives, [((), (self.free, deep))], boundaries=self.x.vpp * 2)
+            self.crowded.append(self.ranks[-1])
 
     def _add(
         self,
@@ -429,24 +433,6 @@ def _warm(model: Model, shape: Shape, rank: Callable[[int], int]) -> int:
     after: int = behind(shape.pp, rank(shape.pp))
     between: int = (shape.chunks - 1) * model.group_of(shape.pp)
     return after + 1 if not between else 2 * after + between + 1
-
-
-def _windows(problem: Any, pp: int, kinds: tuple[LayerKind, ...]) -> list[tuple[int, ...]]:
-    """Of every split into ranks with as many layers between the ends: ``pp``, layers on the first rank and on each between,
-    and by kind what the heaviest of these holds."""
-    model: ModelSpec = problem.model
-    x = Layout()
-    weights = [layer_ns(Integers(), problem, x, kind) for kind in kinds]
-    before = [[0] * len(kinds)]
-    for kind in model.layer_kinds:
-        before.append([n + (kind == other) for n, other in zip(before[-1], kinds, strict=True)])
-    rows = []
-    for each in range(1, (model.num_layers - 2) // (pp - 2) + 1):
-        for first in range(1, model.num_layers - each * (pp - 2)):
-            starts = range(first, first + each * (pp - 2), each)
-            windows = ([b - a for a, b in zip(before[i], before[i + each], strict=True)] for i in starts)
-            rows.append((pp, first, each, *max(windows, key=lambda counts: sum(map(mul, counts, weights)))))
-    return rows
 
 
 @lru_cache(maxsize=256)

@@ -13,7 +13,7 @@ from constraints.rule import Rule
 from solver.completion import completed, placed, some_split
 from solver.model import Model
 from solver.objectives import OBJECTIVES, tie_break_place
-from solver.placing import DEGREES, DISTINCT
+from solver.placing import DEGREES, DISTINCT, differs
 
 __all__ = ["Ranking"]
 
@@ -39,8 +39,7 @@ class Ranking:
     def __init__(self, model: Model, rules: Iterable[Rule], count: int) -> None:
         self.model, self.problem, self.rules, self.count = model, model.problem, tuple(rules), count
         self.objective = OBJECTIVES[model.problem.objective]
-        self.met: dict[Key, Layout] = {}
-        """By their degrees: layouts that need not be met again."""
+        self._met: set[Key] = set()
         self._best: dict[Key, Entry] = {}
         self._explored: set[Key] = set()
         self._tried: set[Key] = set()
@@ -62,10 +61,9 @@ class Ranking:
 
     def judge(self, layout: Layout) -> None:
         """Place the layers of ``layout`` and keep it if it is good enough."""
-        key = _key(layout, DEGREES)
-        if key in self.met:
+        if _key(layout, DEGREES) in self._met:
             return
-        self.met[key] = layout
+        self._meet(layout)
         whole = placed(self.problem, layout)
         if whole is not None and self._legal(whole):
             self.add(whole)
@@ -75,12 +73,18 @@ class Ranking:
 
     def add(self, layout: Layout) -> None:
         """Keep ``layout``, which is placed and legal, if it is good enough."""
-        self.met[_key(layout, DEGREES)] = layout
+        self._meet(layout)
         place = tie_break_place(self.model, layout)
         if place is None:
             return
         entry, key = Entry(self.objective.measure(self.problem, layout), place, layout), _key(layout, DISTINCT)
         self._best[key] = min(entry, self._best.get(key, entry), key=lambda entry: entry[:2])
+
+    def _meet(self, layout: Layout) -> None:
+        """Leave the degrees of ``layout`` out of the model: they need not be met again."""
+        if (key := _key(layout, DEGREES)) not in self._met:
+            self._met.add(key)
+            self.model.cp.add_bool_or(differs(self.model, layout))
 
     def explore(self) -> None:
         """Try what is near to those that are kept, until nothing near is better.

@@ -135,8 +135,6 @@ def _runners_up(ranking: Ranking, cost: Any, order: Any, deadline: float) -> str
     while True:
         ranking.explore()
         copy = model.cp.clone()
-        for layout in ranking.met.values():
-            copy.add_bool_or(differs(model, layout, cp=copy))
         if (last := ranking.last) is not None:
             _better(copy, cost, order, last)
         else:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from constraints.layout import PipelineSplit
 from constraints.partition.kinds import runs_of
-from constraints.pipeline.assignment import Assignment, assignment_of, segment_sizes
+from constraints.pipeline.assignment import assignment_of, segment_sizes
 from constraints.pipeline.placement import place
 from constraints.pipeline.profile import Stage, begun_stages, fullest_candidates, slowest_candidates, stages_of
+from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.problem import Problem
 
 __all__ = ["Shape", "shape_of"]
@@ -18,8 +19,9 @@ __all__ = ["Shape", "shape_of"]
 class Shape:
     """``pp`` ranks of ``vpp`` chunks (``None``: no interleaving). ``split`` is one way in which the layers come out on them.
 
-    Where it is the only one that is considered, ``stages`` are those among which the fullest is, ``slowest`` those among
-    which the slowest is; where layers are ``dealt`` freely both are empty, and where they do not come out at all.
+    Where it is the only one that is considered, ``stages`` are those among which the fullest is, interleaved ones when the
+    first backward pass begins and ``steady`` in a long step; ``slowest`` are those among which the slowest is. Where layers
+    are ``dealt`` freely all are empty, and where they do not come out at all.
     """
 
     pp: int
@@ -27,6 +29,7 @@ class Shape:
     split: PipelineSplit
     dealt: bool = False
     stages: tuple[Stage, ...] = ()
+    steady: tuple[Stage, ...] = ()
     slowest: tuple[Stage, ...] = ()
 
     @property
@@ -47,11 +50,11 @@ def shape_of(problem: Problem, pp: int, vpp: int | None, *, illegal_too: bool = 
     assignment, split = placed
     if pp > 1 and segment_sizes(model) is None and (vpp is None or runs_of(model) is not None):
         return Shape(pp, vpp, split, dealt=True)
-    stages = _stages(problem, assignment, vpp if pp > 1 else None)
-    return Shape(pp, vpp, split, stages=fullest_candidates(stages), slowest=slowest_candidates(stages))
-
-
-def _stages(problem: Problem, assignment: Assignment, vpp: int | None) -> tuple[Stage, ...]:
-    if vpp is None:
-        return stages_of(problem.model, assignment, None, 1, 1)
-    return begun_stages(problem.model, assignment, vpp, problem.settings.microbatch_group(assignment.pp))
+    if pp == 1 or vpp is None:
+        stages = stages_of(model, assignment, None, 1, 1)
+        return Shape(pp, vpp, split, stages=fullest_candidates(stages), slowest=slowest_candidates(stages))
+    group = problem.settings.microbatch_group(pp)
+    begun = begun_stages(model, assignment, vpp, group)
+    steady = stages_of(model, assignment, vpp, group, STEADY_GROUPS * group)
+    fullest = fullest_candidates(begun), fullest_candidates(steady)
+    return Shape(pp, vpp, split, False, *fullest, slowest=slowest_candidates(begun))

@@ -75,7 +75,7 @@ def legal(problem: Problem) -> Iterator[Layout]:
             found = best_partition(problem, layout)
             if found is not None:
                 placed = replace(layout, split=found.split)
-                assert all(rule.holds(problem, placed) for rule in rules), placed
+                assert all(rule.holds(problem, placed) for rule in rules if "pp" in rule.scope), placed
                 yield placed
 
 

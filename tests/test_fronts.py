@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume
 
 from constraints.layout import Layout
 from constraints.memory.budget import memory_report
@@ -17,11 +17,11 @@ from solver.pareto import pareto_layouts
 from solver.search import best_layouts
 from solver.tie_breaks import tie_break_key
 from tests import enumeration
+from tests.exploring import explore, in_parts
 from tests.partition.brute_force import splits
 from tests.strategies import problems
 
-QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-MOST = 3000
+MOST = 600
 """Legal layouts up to which a problem is looked at here."""
 MOST_CHUNKS = 6
 
@@ -74,27 +74,21 @@ def front_agrees(problem: Problem) -> None:
     assert {(time(problem, x), memory(problem, x)) for x in capped.layouts} <= set(expected)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=QUIET)
-@given(problems(most_gpus=8))
-def test_the_five_best_are_those_of_brute_force(problem: Problem) -> None:
-    top_agrees(problem, 5)
+def test_the_five_best_are_those_of_brute_force() -> None:
+    explore(problems(most_gpus=8), lambda problem: top_agrees(problem, 5), 6)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=QUIET)
-@given(problems(most_gpus=8))
-def test_the_front_is_that_of_brute_force(problem: Problem) -> None:
-    front_agrees(problem)
+def test_the_front_is_that_of_brute_force() -> None:
+    explore(problems(most_gpus=8), front_agrees, 5)
 
 
 @pytest.mark.heavy
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=QUIET)
-@given(problems(most_gpus=12))
-def test_the_ten_best_are_those_of_brute_force_on_many_problems(problem: Problem) -> None:
-    top_agrees(problem, 10)
+@in_parts(2)
+def test_the_ten_best_are_those_of_brute_force_on_many_problems(part: int) -> None:
+    explore(problems(most_gpus=12), lambda problem: top_agrees(problem, 10), 50, part)
 
 
 @pytest.mark.heavy
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=QUIET)
-@given(problems(most_gpus=12))
-def test_the_front_is_that_of_brute_force_on_many_problems(problem: Problem) -> None:
-    front_agrees(problem)
+@in_parts(4)
+def test_the_front_is_that_of_brute_force_on_many_problems(part: int) -> None:
+    explore(problems(most_gpus=8), front_agrees, 25, part)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from constraints.problem import Problem
 from solver.objectives import OBJECTIVES
 from solver.search import best_layouts
 from solver.tie_breaks import tie_break_key
 from tests import enumeration
+from tests.exploring import explore, in_parts
 from tests.strategies import problems
-
-QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
 def agree(problem: Problem) -> None:
@@ -28,14 +26,11 @@ def agree(problem: Problem) -> None:
     assert tie_break_key(problem, layout) == tie_break_key(problem, expected)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=QUIET)
-@given(problems(most_gpus=16))
-def test_solver_agrees_with_brute_force_on_a_few_small_problems(problem: Problem) -> None:
-    agree(problem)
+def test_solver_agrees_with_brute_force_on_a_few_small_problems() -> None:
+    explore(problems(most_gpus=12), agree, 40)
 
 
 @pytest.mark.heavy
-@settings(max_examples=1200, deadline=None, derandomize=True, suppress_health_check=QUIET)
-@given(problems())
-def test_solver_agrees_with_brute_force_on_a_thousand_problems(problem: Problem) -> None:
-    agree(problem)
+@in_parts(8)
+def test_solver_agrees_with_brute_force_on_a_thousand_problems(part: int) -> None:
+    explore(problems(most_gpus=16 if part % 2 else 24), agree, 125, part)

@@ -12,15 +12,17 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from constraints.partition.kinds import ends_with, fewest_in_windows, runs_of, starts_with
+from constraints.partition.kinds import Runs, ends_with, fewest_in_windows, runs_of, starts_with
 from constraints.partition.parts import behind
 from constraints.partition.rank import Rank
-from constraints.partition.rooms import have_room
+from constraints.partition.rooms import have_room, most_that
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = ["Forms", "Pipelines"]
 
+Held = list[tuple[LayerKind, int, int]]
+"""(kind, layers, live layers) on a rank."""
 Formulas = Callable[[Any], Iterable[int]]
 """The least that quantities of a rank come to; each grows by the same with every layer and with every activation alive."""
 
@@ -50,6 +52,27 @@ class Pipelines:
         """Layer activations that rank ``rank`` with ``layers`` layers keeps alive at least."""
         enough = max(STEADY_GROUPS * self.group, 2 * self.pp + self.group)  # more micro-batches change nothing
         return _fewest_alive(self.pp, self.chunks, self.group, min(self.microbatches, enough), rank, layers)
+
+    def in_first_run(self, rank: int, prefix: int, layers: int) -> tuple[int, int]:
+        """Micro-batches alive in chunks of a rank that may hold the ``prefix`` first of all ``layers``: at least, at most."""
+        found = [self._in_first_run(chunks, rank, prefix, layers) for chunks in self.chunks]
+        return min(fewest for fewest, _ in found), max(most for _, most in found)
+
+    def _in_first_run(self, chunks: int, rank: int, prefix: int, layers: int) -> tuple[int, int]:
+        """At least as many as the mean of an endless run or as when the first backward pass begins, at most that mean.
+
+        Chunks behind the first hold some of the run only if layers are few: a rank with ``n`` layers has ``n // chunks`` in
+        each.
+        """
+        if chunks == 1:
+            return min(behind(self.pp, rank) + 1, self.microbatches), behind(self.pp, rank) + 1
+        wave = 2 * behind(self.pp, rank) + 1
+        row, begun = 0, max(self.group, wave)
+        if layers <= self.pp * (chunks - 1) + (prefix - 1) * chunks:
+            row = min(prefix, chunks) - 1 if layers > self.pp * (chunks - 1) else chunks - 1
+            begun = min(self.group, wave) if row == chunks - 1 else self.group
+        life = [wave + 2 * (chunks - 1 - i) * self.group for i in (row, 0)]
+        return min(life[0] // chunks, begun, self.microbatches), -(-life[1] // chunks)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -100,32 +123,28 @@ class Forms:
         return have_room(pipelines.pp, self.body, lambda rank: self._most(pipelines, rank, bound))
 
     def _most(self, pipelines: Pipelines, rank: int, bound: int) -> int | None:
-        """The most layers of the body that the rank can take; ``None`` if it is beyond the bound with the fewest."""
-        fewest = self._fewest_of_body(pipelines, rank)
-        low, high = 0 if fewest is None else fewest - 1, self.body
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self._largest(pipelines, rank, middle) <= bound:
-                low = middle
-            else:
-                high = middle - 1
-        return None if fewest is not None and low < fewest else low
+        """The most layers of the body that the rank can take; ``None`` if it must hold one and is then beyond the bound."""
 
-    def _fewest_of_body(self, pipelines: Pipelines, rank: int) -> int | None:
-        """The fewest layers of the body on the rank; ``None`` if it may hold none, and then other kinds than the form's."""
+        def within(layers: int) -> bool:
+            return any(self._largest(pipelines, rank, held) <= bound for held in self._counts(pipelines, rank, layers))
+
+        most = most_that(within, self.body)
+        return None if self._holds_some(pipelines, rank) and not most else most
+
+    def _holds_some(self, pipelines: Pipelines, rank: int) -> bool:
+        """True if a layer of the body is on the rank for certain; else it may hold other kinds than the form's."""
         early = self.runs is not None and self.runs.prefix > 0
-        if self.idle or (early and rank == 0):
-            return None
-        return 0 if early and rank < pipelines.pp - 1 else 1
+        may_be_early = early and (rank < pipelines.pp - 1 or not pipelines.plain)
+        return not (self.idle or may_be_early)
 
-    def _largest(self, pipelines: Pipelines, rank: int, layers: int) -> int:
-        """The largest quantity of the rank with ``layers`` layers of the body."""
+    def _largest(self, pipelines: Pipelines, rank: int, held: Held) -> int:
+        """The largest quantity of the rank that holds so much."""
         where = _where(pipelines.pp, rank)
         if where not in self._made:
             self._made[where] = self._form(where)
         base, layer, live = self._made[where]
         totals = base
-        for kind, count, alive in self._counts(pipelines, rank, layers):
+        for kind, count, alive in held:
             totals = [total + each * count for total, each in zip(totals, layer[kind], strict=True)]
             if self.alive:
                 totals = [total + each * alive for total, each in zip(totals, live[kind], strict=True)]
@@ -145,23 +164,36 @@ class Forms:
         def added(**fields: Any) -> list[int]:
             return [value - start for value, start in zip(self.formulas(replace(empty, **fields)), base, strict=True)]
 
-        every = sorted({*self.model.layer_kinds}) if first else self.kinds
+        every = self.kinds if self.runs is None and not first else sorted({*self.model.layer_kinds})
         layer = {kind: added(layers=_plus(tail, kind)) for kind in every}
         live = {kind: added(live=_plus(tail, kind)) for kind in every} if self.alive else {}
         return base, layer, live
 
-    def _counts(self, pipelines: Pipelines, rank: int, layers: int) -> Iterator[tuple[LayerKind, int, int]]:
-        """(kind, layers, live layers) of a rank with ``layers`` layers of the body, at least."""
+    def _counts(self, pipelines: Pipelines, rank: int, layers: int) -> Iterator[Held]:
+        """What a rank with ``layers`` layers of the body holds at least: one of these."""
         runs = self.runs
         if runs is None:
-            for kind in self.kinds:
-                count = self._fewest(pipelines, kind, rank, layers)
-                yield kind, count, pipelines.alive(rank, count)
-            return
-        yield runs.common, layers, pipelines.alive(rank, layers)
-        if rank == 0 and runs.prefix and (pipelines.plain or pipelines.pp == 1) and layers:
-            # All layers of the first run are on this rank if any of the body is.
-            yield runs.early, runs.prefix, runs.prefix * min(pipelines.pp, pipelines.microbatches)
+            counts = [(kind, self._fewest(pipelines, kind, rank, layers)) for kind in self.kinds]
+            yield [(kind, count, pipelines.alive(rank, count)) for kind, count in counts]
+        elif runs.prefix and pipelines.pp > 1 and not pipelines.plain:
+            yield from self._with_early(pipelines, runs, rank, layers)
+        else:
+            held = [(runs.common, layers, pipelines.alive(rank, layers))]
+            if rank == 0 and runs.prefix and layers:  # all of the first run is on this rank if any of the body is
+                held.append((runs.early, runs.prefix, runs.prefix * min(pipelines.pp, pipelines.microbatches)))
+            yield held
+
+    def _with_early(self, pipelines: Pipelines, runs: Runs, rank: int, layers: int) -> Iterator[Held]:
+        """The same for each number of layers of the first run that may be on the rank beside.
+
+        Where its first chunk holds some, the others may hold more of the body than would be even.
+        """
+        fewest, most = pipelines.in_first_run(rank, runs.prefix, self.model.num_layers)
+        for early in range(runs.prefix + 1):
+            if rank == 0 and early < min(runs.prefix, (layers + early) // max(pipelines.chunks)):
+                continue
+            later = max(0, pipelines.alive(rank, layers + early) - early * most)
+            yield [(runs.early, early, early * fewest), (runs.common, layers, later)]
 
     def _fewest(self, pipelines: Pipelines, kind: LayerKind, rank: int, layers: int) -> int:
         return min(self._fewest_on(chunks, pipelines.pp, kind, rank, layers) for chunks in pipelines.chunks)

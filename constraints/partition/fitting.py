@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from functools import partial
 
 from constraints.layout import Layout
 from constraints.partition.kinds import Runs, runs_of
 from constraints.partition.measures import Ranks
 from constraints.partition.options import Left, options_of
-from constraints.partition.rooms import have_room
+from constraints.partition.rooms import have_room, most_that
 from constraints.partition.search import Partition, best_partition, may_idle
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
@@ -40,10 +39,10 @@ def _most_of_body(ranks: Ranks, runs: Runs, least: int, rank: int) -> int | None
     hold some and does not fit."""
     vpp, pp, by_chunk = ranks.layout.chunks_per_rank, ranks.pp, ranks.layout.recompute.by_chunk
 
-    def too_full(layers: int) -> bool:
+    def fits(layers: int) -> bool:
         options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0), layers, by_chunk=by_chunk)
-        return not any(ranks.fits(rank, option.chunks) for option in options)
+        return any(ranks.fits(rank, option.chunks) for option in options)
 
-    most = bisect_left(range(1, runs.body + 1), True, key=too_full)
+    most = most_that(fits, runs.body)
     holds_some = least and (not runs.prefix or rank == pp - 1)
     return None if holds_some and not most else most

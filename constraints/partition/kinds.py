@@ -46,7 +46,7 @@ def fewest_in_windows(model: ModelSpec, kind: LayerKind, length: int) -> int:
 
 @lru_cache(maxsize=4096)
 def fewest_beside(model: ModelSpec, kind: LayerKind, other: LayerKind, count: int) -> int:
-    """The fewest layers of ``other`` among consecutive ones of which ``count`` are of ``kind``: all if those are not so many."""
+    """The fewest layers of ``other`` among consecutive ones of which ``count`` are of ``kind``; all if those are too few."""
     places = [i for i, here in enumerate(model.layer_kinds) if here == kind]
     if count > len(places):
         return model.layer_kinds.count(other)

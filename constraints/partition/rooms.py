@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
-__all__ = ["have_room"]
+__all__ = ["have_room", "most_that"]
+
+
+def most_that(holds: Callable[[int], bool], high: int) -> int:
+    """The last number from 1 to ``high`` for which ``holds``, which it does for all before it; 0 if for none."""
+    return bisect_left(range(1, high + 1), True, key=lambda number: not holds(number))
 
 
 def have_room(pp: int, layers: int, most: Callable[[int], int | None]) -> bool:

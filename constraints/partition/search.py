@@ -7,7 +7,6 @@ equally even ones the one that Megatron says most simply.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from constraints.layout import Layout, PipelineSplit
 from constraints.partition.kinds import runs_of
 from constraints.partition.measures import Ranks
 from constraints.partition.options import Left, Option, Options, Run, lefts_of, starts_of, takes_any_order
+from constraints.partition.rooms import most_that
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
 from constraints.problem import Problem
 from constraints.stages import LayerOnEveryRank
@@ -168,7 +168,7 @@ class _Search:
     def _most(self, rank: int) -> int:
         """The most layers that the rank may take under ``limits`` and, where that has been looked at, memory."""
         most = self.model.num_layers if self.rooms is None else self.rooms[rank]
-        return _last(partial(self._within, rank), most) if self.limits else most
+        return most_that(partial(self._within, rank), most) if self.limits else most
 
     def _within(self, rank: int, layers: int) -> bool:
         return all(self._lightest(name, rank, layers) <= most for name, most in self.limits.items())
@@ -178,7 +178,7 @@ class _Search:
         plenty = min(PLENTY * -(-self.model.num_layers // self.pp), self.model.num_layers)
         if self._takes(rank, plenty):
             return self.model.num_layers  # how much room there is is no matter
-        return _last(partial(self._takes, rank), plenty)
+        return most_that(partial(self._takes, rank), plenty)
 
     def _takes(self, rank: int, layers: int) -> bool:
         return any(self.ranks.fits(rank, option.chunks) for option in self._anywhere(rank, layers))
@@ -318,11 +318,6 @@ class _Search:
         return from_sizes(
             self.model, self.pp, tuple(sizes[i % self.pp][i // self.pp] for i in range(self.pp * self.vpp))
         )
-
-
-def _last(holds: Callable[[int], bool], high: int) -> int:
-    """The last number from 1 to ``high`` for which ``holds``, which it does for all before it; 0 if for none."""
-    return bisect_left(range(1, high + 1), True, key=lambda number: not holds(number))
 
 
 def _cheapest(options: Iterable[Option], price: Callable[[Option], int]) -> dict[Run, int]:

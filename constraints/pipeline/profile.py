@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from operator import ge, mul
@@ -140,7 +140,8 @@ def rank_stages(
 ) -> list[Stage]:
     """The stage of rank ``rank`` of ``pp`` that builds ``chunks``, once for each of the states of which one is its fullest:
     no other has at least as much of everything alive."""
-    kinds = [kinds_of(model, chunk) for chunk in chunks]
+    counts = {chunk: kinds_of(model, chunk) for chunk in {*chunks}}
+    kinds = [counts[chunk] for chunk in chunks]
     weights = _weights(model, kinds, chunks, recompute)
     alike = all(len(set(weight)) == 1 for weight in weights)
     states = _states(alike, len(chunks), pp, vpp, group, microbatches, rank)
@@ -162,12 +163,14 @@ def _weights(
     return [*(tuple(counts[kind] for counts in part) for part in apart for kind in every), mtp]
 
 
-def _fullest(states: Iterable[tuple[int, ...]], weights: list[tuple[int, ...]]) -> Iterable[tuple[int, ...]]:
-    """Those of ``states`` in which most is alive."""
-    states = list(states)
+def _fullest(states: Collection[tuple[int, ...]], weights: list[tuple[int, ...]]) -> Iterable[tuple[int, ...]]:
+    """Those of ``states``, which all have as many chunks alive, in which most is alive."""
     if len(states) == 1:
         return states
-    alive = {tuple(sum(map(mul, weight, copies)) for weight in weights): copies for copies in states}
+    apart = [weight for weight in weights if len({*weight}) > 1]  # of others as much is alive in every state
+    if len(apart) == 1:
+        return [max(states, key=lambda copies: (sum(map(mul, apart[0], copies)), copies))]
+    alive = {tuple(sum(map(mul, weight, copies)) for weight in apart): copies for copies in sorted(states)}
     most: list[tuple[int, ...]] = []
     for held in sorted(alive, reverse=True):  # none is covered by one that comes after it
         if not any(all(map(ge, other, held)) for other in most):
@@ -219,14 +222,14 @@ def _in_states(
 
 def _states(
     alike: bool, chunks: int, pp: int, vpp: int | None, group: int, microbatches: int, rank: int
-) -> Iterable[tuple[int, ...]]:
+) -> Collection[tuple[int, ...]]:
     """The fullest states of one rank, as micro-batches per chunk."""
     if vpp is None:
         return [(pp - rank,) * chunks]  # several chunks only where vpp is set without a pipeline
     if alike:  # chunks weigh the same: any split of the total will do
         alive = chunks_alive(pp, vpp, group, microbatches, rank)
         return [tuple(alive // vpp + (chunk < alive % vpp) for chunk in range(vpp))]
-    return sorted(in_flight(pp, vpp, group, microbatches, rank))
+    return in_flight(pp, vpp, group, microbatches, rank)
 
 
 def fullest_candidates(stages: Iterable[Stage]) -> tuple[Stage, ...]:

@@ -46,7 +46,8 @@ def may_be_asked(sizes: tuple[int, ...], pp: int) -> bool:
 
 def splits(problem: Problem, layout: Layout) -> Iterator[Layout]:
     """``layout`` with every split of the layers that solve's own rules allow."""
-    rules = [rule_named(name) for name in ASKED]
+    rules = [rule for name in ASKED if (rule := rule_named(name)) is not None]
+    assert len(rules) == len(ASKED)
     for sizes in compositions(problem.model.num_layers, layout.pp * layout.chunks_per_rank):
         if may_be_asked(sizes, layout.pp):
             split = simplest_split(problem.model, from_sizes(problem.model, layout.pp, sizes))

@@ -7,7 +7,6 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from constraints.arithmetic import Remembering
@@ -20,19 +19,19 @@ from constraints.pipeline.assignment import assignment_of
 from constraints.problem import Problem
 from constraints.timing.step import step_time
 from solver.objectives import OBJECTIVES
+from tests.exploring import explore, in_parts
 from tests.partition.brute_force import Judged, best, judged_splits
 from tests.strategies import problems
 
 COUNTED = [Recompute("full", method, layers) for method in ("block", "uniform") for layers in (1, 2, 3, 4)]
 """Options that depend on how long each chunk is."""
-QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
 def pipeline(rng: Random, problem: Problem) -> tuple[Problem, Layout]:
     """A pipeline of a few chunks for the problem's model, and a GPU that is about as large as it needs."""
     model = replace(
         problem.model,
-        num_layers=rng.randint(6, 12),
+        num_layers=rng.choice([6, 7, 7, 8, 8, 9, 9, 10, 11, 12]),
         moe_layer_freq=1,
         vocab_size=rng.choice([1000, 8000, 64000]),
     )
@@ -123,15 +122,10 @@ def may_fit(problem: Problem, placed: Layout) -> None:
         assert forms.may_keep_within(pipelines, capacity_bound(problem)), (chunks, placed)
 
 
-def compared(examples: int) -> Seen:
+def compared(examples: int, part: int = 0) -> Seen:
     seen = Seen()
-
-    @settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=QUIET)
-    @given(problems(most_gpus=8), st.randoms(use_true_random=False))
-    def every(problem: Problem, rng: Random) -> None:
-        seen.agree(*pipeline(rng, problem))
-
-    every()
+    given = st.tuples(problems(most_gpus=8), st.integers(0, 2**32))
+    explore(given, lambda drawn: seen.agree(*pipeline(Random(drawn[1]), drawn[0])), examples, part)
     return seen
 
 
@@ -141,6 +135,8 @@ def test_no_split_is_better_than_the_best_partition() -> None:
 
 
 @pytest.mark.heavy
-def test_no_split_is_better_than_the_best_partition_of_thousands() -> None:
-    seen = compared(2000)
-    assert min(seen[name] for name in ("infeasible", "placed", "interleaved", "uneven", "tight")) >= 100, seen
+@in_parts(4)
+def test_no_split_is_better_than_the_best_partition_of_thousands(part: int) -> None:
+    seen = compared(300, part)  # twice each, with memory and without
+    assert min(seen[name] for name in ("infeasible", "placed", "interleaved", "uneven", "block", "uniform")) >= 25, seen
+    assert seen["tight"] >= 3, seen

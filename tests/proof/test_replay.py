@@ -14,6 +14,7 @@ from constraints.refutation.partial import Space
 from constraints.registry import enforced_rules
 from solver.refutation import Refutation, refutation_of
 from tests import enumeration
+from tests.exploring import in_parts
 from tests.proof.problems import for_infeasible
 
 
@@ -42,26 +43,29 @@ def replayed(problem: Problem) -> Refutation:
     return refutation
 
 
-def replay(examples: int, at_least: int) -> None:
+def replay(examples: int, at_least: int, part: int = 0) -> None:
     proofs: list[str] = []
-    for_infeasible(examples, lambda p: proofs.append(replayed(p).proof.level), most_gpus=8, at_least=at_least)
+    for_infeasible(
+        examples, lambda p: proofs.append(replayed(p).proof.level), most_gpus=8, at_least=at_least, part=part
+    )
     assert proofs.count("solver") <= 0.1 * len(proofs), proofs
 
 
 def test_replay_of_random_requests() -> None:
-    replay(16, 6)
+    replay(8, 3)
 
 
 @pytest.mark.heavy
-def test_replay_of_hundreds_of_random_requests() -> None:
-    replay(450, 200)
+@in_parts(4)
+def test_replay_of_hundreds_of_random_requests(part: int) -> None:
+    replay(125, 50, part)
 
 
 def test_the_same_request_gets_the_same_report() -> None:
     def twice(problem: Problem) -> None:
         assert refutation_of(problem).to_mapping() == refutation_of(problem).to_mapping()
 
-    for_infeasible(12, twice, most_gpus=8, at_least=2)
+    for_infeasible(8, twice, most_gpus=8, at_least=2)
 
 
 def test_no_false_blame() -> None:
@@ -78,4 +82,4 @@ def test_no_false_blame() -> None:
         guilty = {rule.id for explained in refutation.explained for rule in explained.minimal.rules}
         assert len(refutation.innocent) <= sum(pin.id not in guilty for pin in problem.pins)
 
-    for_infeasible(12, blamed, most_gpus=8, at_least=2)
+    for_infeasible(8, blamed, most_gpus=8, at_least=2)

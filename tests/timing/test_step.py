@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from constraints.arithmetic import Remembering
 from constraints.layout import Recompute, Settings
@@ -15,21 +14,27 @@ from constraints.timing.floor import step_floors_ns
 from constraints.timing.step import step_time
 from solver.timing import timing_of
 from tests import enumeration
+from tests.exploring import explore
 from tests.strategies import problems
 from tests.timing.builders import layout, problem
 
-QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
-
-@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=QUIET)
-@given(problems(most_gpus=8))
-def test_the_floor_is_below_every_legal_layout(p: Problem) -> None:
+def floor_is_below(p: Problem) -> None:
     for x in enumeration.legal(p):
         step = step_time(p, x).step_ns
         kind, count = Counter(p.model.layer_kinds).most_common(1)[0]
         crowded = -(-count // x.pp) * x.pp
         floor = max(step_floors_ns(Remembering(), p, x, x.vpp or 1, kind, crowded))
         assert floor <= (step if p.global_batch_size else step // x.global_batch_size), x
+
+
+def test_the_floor_is_below_every_legal_layout() -> None:
+    explore(problems(most_gpus=8), floor_is_below, 8)
+
+
+@pytest.mark.heavy
+def test_the_floor_is_below_every_legal_layout_of_many_problems() -> None:
+    explore(problems(most_gpus=8), floor_is_below, 30)
 
 
 @pytest.mark.parametrize("model", ["llama-3.1-70b", "deepseek-v3", "gpt-oss-120b"])
