@@ -34,6 +34,8 @@ Quantity = Any
 Held = tuple[Any, tuple[Any, ...]]
 """A stage or rank, and the conditions under which it is there."""
 Counts = dict[LayerKind, Quantity]
+Twice = dict[LayerKind | None, Quantity]
+"""Layers that block recompute computes again, some of which may be of any kind (``None``)."""
 
 
 class Placement:
@@ -209,9 +211,7 @@ class Placement:
         if self.works and unsure:
             bare = self.model.any_of(unsure, "early on last")
             certain = [((), (bare,)), *((kinds, (*when, bare.negated())) for kinds, when in certain)]
-        # The last chunk of all may be shorter than the others, and so without a layer.
-        full = self.model.by_shape(lambda shape: max(1, shape.chunks - 1))
-        twice, kept = self._of_block(counts, lives, full, lambda pp: pp - 1)
+        twice, kept = self._of_block_on_last(lives)
         for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
             counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
             lives[kind] = lives.get(kind, 0) + self.spec.mtp_layers
@@ -281,7 +281,7 @@ class Placement:
         counts: Counts,
         lives: Counts,
         certain: Iterable[tuple[Any, Any]],
-        twice: Counts | None = None,
+        twice: Twice | None = None,
         kept: Counts | None = None,
         **fields: Any,
     ) -> None:
@@ -294,7 +294,7 @@ class Placement:
 
     def _of_block(
         self, counts: Counts, lives: Counts, chunks: Any, rank: Callable[[int], int]
-    ) -> tuple[Counts, Counts]:
+    ) -> tuple[Twice, Counts]:
         """Layers of a rank that block recompute computes again, and those of them that are alive."""
         if isinstance(self.x.recompute_layers, int):
             return {}, {}
@@ -302,10 +302,12 @@ class Placement:
         assert runs is not None, "layers that alternate are recomputed without counting"
         # Layers of the first run that are not on the first rank may be the first of chunks here.
         elsewhere = runs.prefix - self.early if runs.prefix else 0
-        twice = {kind: self.a.maximum(0, self._again(n, chunks) - elsewhere) for kind, n in counts.items()}
-        return twice, {kind: self._again_live(n, rank) for kind, n in lives.items()}
+        again = self._again(counts[runs.common], chunks)
+        some = self.a.minimum(again, elsewhere) if runs.prefix else 0
+        twice: Twice = {runs.common: again - some}
+        return twice | ({None: some} if runs.prefix else {}), {kind: self._again_live(n, rank) for kind, n in lives.items()}
 
-    def _of_block_on_first(self, counts: Counts, lives: Counts, fewest: Any) -> tuple[Counts, Counts]:
+    def _of_block_on_first(self, counts: Counts, lives: Counts, fewest: Any) -> tuple[Twice, Counts]:
         """The same of the first rank, whose first run has ``fewest`` micro-batches alive at least."""
         runs, count = self.runs, self.x.recompute_layers
         if isinstance(count, int):
@@ -317,10 +319,42 @@ class Placement:
         # The first run is in the first chunk, or fills several.
         early, most_early = self._again(self.early, 1), self._again(self.early, self.x.vpp)
         beside = self.a.mul(count, self._chunks_alive(lambda pp: 0)) - self.a.mul(early, fewest)
-        return {runs.early: early, runs.common: self.a.maximum(0, again - most_early)}, {
+        twice = {runs.early: early, runs.common: self.a.maximum(0, again - most_early), None: most_early - early}
+        return twice, {
             runs.early: self.a.mul(most_early, fewest),
             runs.common: self.a.minimum(beside, lives[runs.common]),
         }
+
+    def _of_block_on_last(self, lives: Counts) -> tuple[Twice, Counts]:
+        """The same of the last rank, whose last chunk, of which one micro-batch is alive at most, may be shorter than its
+        others; ``lives`` grows by what is alive in those for certain."""
+        a, runs, count = self.a, self.runs, self.x.recompute_layers
+        if isinstance(count, int):
+            return {}, {}
+        assert runs is not None, "layers that alternate are recomputed without counting"
+        tail, others = self._tail()
+        chunks = self.model.by_shape(lambda shape: max(1, shape.chunks - 1))
+        beside = self.last - tail
+        again = a.minimum(a.mul(count, others), beside) + a.minimum(count, tail)
+        alive = self._chunks_alive(lambda pp: pp - 1)
+        left = a.mul(a.maximum(0, a.floor_div(beside, chunks) - count), a.maximum(0, alive - 1))
+        lives[runs.common] = a.maximum(lives[runs.common], left)
+        most = a.minimum(a.mul(count, alive), lives[runs.common] - left)
+        elsewhere = runs.prefix - self.early if runs.prefix else 0
+        some = a.minimum(again, elsewhere) if runs.prefix else 0
+        return {runs.common: again - some, **({None: some} if runs.prefix else {})}, {runs.common: most}
+
+    def _tail(self) -> tuple[Any, Any]:
+        """Layers of the very last chunk, no more than one longer than the others of its rank; how many others there are."""
+        tail = self.a.variable(range(self.spec.num_layers + 1), "layers[last chunk]")
+        others = self.model.by_shape(lambda shape: shape.chunks - 1)
+        chunks = self.model.by_shape(lambda shape: max(1, shape.chunks - 1))
+        interleaved = self.model.interleaved
+        self.model.cp.add((self.last - tail).expression() >= 0)
+        self.model.cp.add((self.last - tail).expression() == 0).only_enforce_if(interleaved.negated())
+        shortest = self.a.floor_div(self.last - tail, chunks)
+        self.model.cp.add((shortest + 1 - tail).expression() >= 0).only_enforce_if(interleaved)
+        return tail, others
 
     def _again(self, layers: Any, chunks: Any) -> Any:
         """Of ``layers`` in ``chunks`` chunks as long as each other or one longer, the first of each chunk."""

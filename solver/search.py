@@ -50,13 +50,16 @@ def new_solver(seconds: float) -> cp_model.CpSolver:
 
     Presolve is off: with it (ortools 9.15.6755, any number of iterations, linearization 0 or 1) small feasible models
     of this kind were declared infeasible (compare google/or-tools#5274); without it they are not solved more slowly.
-    Probing is off because on large models it takes thirty times as long as the first layout that it is to help find.
+    Probing is off because on large models it takes thirty times as long as the first layout that it is to help find, and
+    so is what simplifies learnt clauses between restarts: these searches are over in some thousand conflicts, and it takes
+    a third of the time and more.
     """
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.linearization_level = 0
     solver.parameters.cp_model_presolve = False
     solver.parameters.cp_model_probing_level = 0
+    solver.parameters.use_sat_inprocessing = False
     solver.parameters.random_seed = 0
     solver.parameters.max_time_in_seconds = max(0.01, seconds)
     solver.parameters.max_deterministic_time = work_left()
@@ -107,11 +110,12 @@ def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: La
         return Found("infeasible", ())
     cost = OBJECTIVES[problem.objective].post(model)
     order = post_tie_break(model)
+    most = None
     if last is not None:
         # Of layouts that cost as much, uniform recompute is the only one that comes after block.
         most = OBJECTIVES[problem.objective].measure(problem, last) - (not last.recompute.is_uniform)
         model.cp.add(cost.expression() <= most)
-    status, layout = best_placed(model, problem.objective, cost, order, deadline)
+    status, layout = best_placed(model, problem.objective, cost, order, deadline, most)
     if layout is None:
         return Found("infeasible" if status == "infeasible" else "unknown", ())
     ranking = Ranking(model, rules, top)
@@ -160,7 +164,9 @@ def _better(copy: cp_model.CpModel, cost: Any, order: Any, last: tuple[int, int]
     copy.add(order.expression() <= place - 1).only_enforce_if(below.negated())
 
 
-def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: float) -> tuple[str, Layout | None]:
+def best_placed(
+    model: Model, objective: str, cost: Any, order: Any, deadline: float, most: int | None = None
+) -> tuple[str, Layout | None]:
     """The layout that is best by ``objective``, whose expression is ``cost``, with its layers placed.
 
     The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that
@@ -170,7 +176,7 @@ def best_placed(model: Model, objective: str, cost: Any, order: Any, deadline: f
     problem, measure = model.problem, OBJECTIVES[objective].measure
     best: Layout | None = None
     while True:
-        known = None if best is None else measure(problem, best)
+        known = most if best is None else min(measure(problem, best), *([] if most is None else [most]))
         status, layout, promised = _lexicographic(model, cost, order, deadline, known)
         if layout is None:
             return (status, best) if best is None else ("feasible", best)

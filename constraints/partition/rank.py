@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constraints.arithmetic import Quantity
-from models_catalog.schema import LayerKind
+from models_catalog.schema import LayerKind, ModelSpec
 
 __all__ = ["Rank"]
 
@@ -16,7 +16,8 @@ class Rank:
     """What a :class:`~constraints.pipeline.profile.Stage` is to the formulas, its counts being expressions.
 
     ``live`` counts layers times micro-batches, interleaved or not. ``kinds`` are the kinds that it holds for certain
-    under ``conditions``.
+    under ``conditions``. ``twice`` are the layers that block recompute computes again, at least, and ``twice_live`` those
+    of which it keeps the input only, at most.
     """
 
     layers: tuple[tuple[LayerKind, Quantity], ...]
@@ -30,6 +31,16 @@ class Rank:
     copies: tuple[Quantity, ...] = (0,)
     interleaved: bool = True
     most_copies: None = None
+    twice: tuple[tuple[LayerKind | None, Quantity], ...] = ()
+    twice_live: tuple[tuple[LayerKind, Quantity], ...] = ()
+
+    def again(self, _model: ModelSpec, _first: Quantity) -> tuple[tuple[LayerKind | None, Quantity], ...]:
+        """Layers that block recompute computes again."""
+        return self.twice
+
+    def again_live(self, _model: ModelSpec, _first: Quantity) -> tuple[tuple[LayerKind, Quantity], ...]:
+        """The same, times micro-batches."""
+        return self.twice_live
 
     @property
     def heads(self) -> int:

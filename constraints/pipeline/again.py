@@ -24,10 +24,12 @@ from models_catalog.schema import LayerKind, ModelSpec
 __all__ = ["alive_again", "evenly_again", "layers_again", "layers_again_in_all"]
 
 Counts = tuple[tuple[LayerKind, Quantity], ...]
+CountsAtLeast = tuple[tuple[LayerKind | None, Quantity], ...]
+"""Of kinds that are known, and of some kind or other (``None``)."""
 
 
-def layers_again(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Counts:
-    """Layers of ``stage`` that are computed again."""
+def layers_again(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> CountsAtLeast:
+    """Layers of ``stage`` that are computed again; the solver may not know of which kind some of them are."""
     first = x.recompute_layers
     if isinstance(first, int) or not isinstance(stage, Stage):
         return stage.again(p.model, first) if _some(first) else ()

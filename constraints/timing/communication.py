@@ -133,8 +133,12 @@ def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: An
 
 
 @once
-def _again(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Times:
-    """What a layer that block recompute computes again takes more than one that it leaves alone."""
+def _again(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind | None) -> Times:
+    """What a layer that block recompute computes again takes more than one that it leaves alone; of any kind at least, if
+    ``None``."""
+    if kind is None:
+        every = [_again(a, p, x, known) for known in sorted(set(p.model.layer_kinds))]
+        return {group: a.minimum(*(times.get(group, 0) for times in every)) for group in every[0]}
     plain = _layer(a, p, x, kind, NO_RECOMPUTE)
     return {group: time - plain[group] for group, time in _layer(a, p, x, kind, WHOLE_LAYERS).items()}
 

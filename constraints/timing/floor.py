@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering
@@ -20,7 +20,7 @@ from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Layout, Recompute
 from constraints.memory.optimizer import gradient_bytes, trains_all
 from constraints.memory.parameters import all_experts, layer_sizes
 from constraints.partition.kinds import runs_of
-from constraints.pipeline.again import layers_again_in_all
+from constraints.pipeline.again import CountsAtLeast, layers_again_in_all
 from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.collectives import dense_data_ring, expert_data_ring
@@ -78,24 +78,28 @@ def _even_ns(a: Arithmetic, p: Problem, x: Degrees, layers: Layers, heads: int) 
 
 def _crowded_again(
     a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity, kind: LayerKind, crowded: Quantity
-) -> list[tuple[LayerKind, Quantity]]:
-    """``pp`` times the layers of ``kind`` that block recompute computes again on the stage that holds ``crowded / pp``."""
+) -> CountsAtLeast:
+    """``pp`` times the layers that block recompute computes again on the stage that holds ``crowded / pp`` of ``kind``."""
     first, runs = x.recompute_layers, runs_of(p.model)
     if runs is None or (isinstance(first, int) and not first):
-        return []
+        return ()
     again = a.minimum(a.mul(first, a.mul(x.pp, chunks)), crowded)
-    return [(kind, a.maximum(0, again - x.pp * runs.prefix) if runs.prefix else again)]
+    early = a.minimum(again, x.pp * runs.prefix)  # at most: of the first run, which may take less
+    return ((kind, again - early), (None, early))
 
 
-def _again_ns(a: Arithmetic, p: Problem, x: Degrees, counts: Iterable[tuple[LayerKind, Quantity]]) -> Quantity:
+def _again_ns(a: Arithmetic, p: Problem, x: Degrees, counts: CountsAtLeast) -> Quantity:
     """What block recompute adds to that for so many layers of each kind."""
     total: Quantity = 0
     for kind, count in counts:
-        more = a.lookup(_again(kind), p, x.tp, x.sequence_parallel)
-        if kind.feedforward == "moe":
-            more = more + a.lookup(_experts_again, p, x.etp, x.ep)
-        total = total + a.mul(count, more)
+        kinds = [kind] if kind else sorted(set(p.model.layer_kinds))
+        total = total + a.mul(count, a.minimum(*(_one_again_ns(a, p, x, one) for one in kinds)))
     return total
+
+
+def _one_again_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    more = a.lookup(_again(kind), p, x.tp, x.sequence_parallel)
+    return more + a.lookup(_experts_again, p, x.etp, x.ep) if kind.feedforward == "moe" else more
 
 
 def _once_per_step_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:

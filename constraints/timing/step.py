@@ -40,9 +40,10 @@ HEAD_GATHERS, EMBEDDING_GATHERS = 3, 2
 
 @dataclass(frozen=True)
 class Again:
-    """What a layer of ``kind`` that block recompute computes again takes more than one that it leaves alone."""
+    """What a layer of ``kind`` that block recompute computes again takes more than one that it leaves alone; one of any kind
+    at least, if it is ``None``."""
 
-    kind: LayerKind
+    kind: LayerKind | None
 
 
 Built = LayerKind | str
@@ -59,6 +60,8 @@ def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
         return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
     if isinstance(part, str):
         return mtp_ns(a, p, x)
+    if part == Again(None):
+        return a.minimum(*(part_ns(a, p, x, Again(kind)) for kind in sorted(set(p.model.layer_kinds))))
     if isinstance(part, Again):
         return a.maximum(0, _layer_ns(a, p, x, part.kind, WHOLE_LAYERS) - _layer_ns(a, p, x, part.kind, NO_RECOMPUTE))
     return _layer_ns(a, p, x, part)
@@ -111,11 +114,12 @@ def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Q
 
 def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, weight: int = PARTS) -> Quantity:
     """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
-    here, every, elsewhere = stage_parts(a, p, x, stage), 0, 0
-    for part, in_all in model_parts(a, p, x, chunks).items():
+    here, in_all, every, elsewhere = stage_parts(a, p, x, stage), model_parts(a, p, x, chunks), 0, 0
+    for part in {**in_all, **here}:
         single, all_of_them = _part_times(a, p, x, part)
-        count: Quantity = here.get(part, 0)
-        others = a.maximum(0, in_all - count) if isinstance(part, Again) else in_all - count
+        count, others = here.get(part, 0), in_all.get(part, 0) - here.get(part, 0)
+        if isinstance(part, Again) and part.kind is not None:
+            others = a.maximum(0, others)
         every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, others)
     return pipelined(a, every, elsewhere, chunks, weight)
 
