@@ -113,12 +113,12 @@ class Problem:
         return tuple(options)
 
     def blocks(self, chunks: int) -> tuple[Recompute, ...]:
-        """Block recompute as it is considered on a pipeline of so many chunks: with every count that leaves a layer alone,
-        wherever the layers go. Only where all layers are alike but for a first run.
+        """Block recompute as it is weighed on a pipeline of so many chunks: with every count that leaves a layer alone,
+        wherever the layers go. Only for the sake of time, and where all layers are alike but for a first run.
 
         It takes less time than uniform recompute and needs more memory: where nothing else fits, it mostly does not either.
         """
-        if runs_of(self.model) is None:
+        if self.objective != "step-time" or runs_of(self.model) is None:
             return ()
         return tuple(replace(BLOCK, num_layers=count) for count in range(1, -(-self.model.num_layers // chunks)))
 

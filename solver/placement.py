@@ -11,7 +11,7 @@ closer at pipelines of that length.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from math import ceil
@@ -23,6 +23,7 @@ from constraints.partition.rank import Rank
 from constraints.partition.windows import heaviest_windows
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
+from solver.blocks import Blocks
 
 if TYPE_CHECKING:
     from solver.model import Model
@@ -34,8 +35,6 @@ Quantity = Any
 Held = tuple[Any, tuple[Any, ...]]
 """A stage or rank, and the conditions under which it is there."""
 Counts = dict[LayerKind, Quantity]
-Twice = dict[LayerKind | None, Quantity]
-"""Layers that block recompute computes again, some of which may be of any kind (``None``)."""
 
 
 class Placement:
@@ -60,6 +59,7 @@ class Placement:
         self.first, self.last = self._end("first"), self._end("last")
         self.early = self._early_on_first()
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
+        self.blocks = Blocks(self)
         self._first_rank()
         self._last_rank()
         self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
@@ -200,8 +200,7 @@ class Placement:
             certain = [((runs.common,), (self.free,))]
         else:
             certain.append(((runs.common,), (self.free, some)))
-        twice, kept = self._of_block_on_first(counts, lives, fewest)
-        self._add(counts, lives, certain, twice, kept, boundaries=boundaries, embedding=True)
+        self._add(counts, lives, certain, self.blocks.on_first(lives, fewest), boundaries=boundaries, embedding=True)
 
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
@@ -211,27 +210,26 @@ class Placement:
         if self.works and unsure:
             bare = self.model.any_of(unsure, "early on last")
             certain = [((), (bare,)), *((kinds, (*when, bare.negated())) for kinds, when in certain)]
-        twice, kept = self._of_block_on_last(lives)
+        again = self.blocks.on_last(lives)
         for kind in self.spec.mtp_kinds if self.spec.mtp_layers else ():
             counts[kind] = counts.get(kind, 0) + self.spec.mtp_layers
             lives[kind] = lives.get(kind, 0) + self.spec.mtp_layers
         ends = {"boundaries": self.x.vpp * 2 - 1, "loss": True, "mtp": self.spec.mtp_layers}
-        self._add(counts, lives, certain, twice, kept, **ends)
+        self._add(counts, lives, certain, again, **ends)
 
     def _rank_between(self, part: Part, count: Any, within: Any) -> None:
         counts = self._anywhere(count, part.name)
         lives = {kind: self._live(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
-        twice, kept = self._of_block(counts, lives, self.x.vpp, part.latest)
-        self._add(counts, lives, self._certain(count, within), twice, kept, boundaries=self.x.vpp * 2)
+        again = self.blocks.on(count, sum(lives.values()), self.x.vpp, part.latest)
+        self._add(counts, lives, self._certain(count, within), again, boundaries=self.x.vpp * 2)
 
     def _slowest_between(self) -> None:
         known = self.spec.is_hybrid and not self.model.explain
         counts = self._heaviest() if known else self._anywhere(self.most, "slowest")
         deep = self.model.at_least("pp", 3)
-        twice, _ = self._of_block(counts, {}, self.x.vpp, lambda pp: 0)
-        self.slowest = Rank(
-            tuple(counts.items()), (), (), (self.free, deep), self.x.vpp * 2, twice=tuple(twice.items())
-        )
+        twice, _ = self.blocks.on(self.most, 0, self.x.vpp, lambda pp: 0)
+        again = tuple(twice.items())
+        self.slowest = Rank(tuple(counts.items()), (), (), (self.free, deep), self.x.vpp * 2, twice=again)
 
     def _crowded(self) -> None:
         """Some rank holds the mean number of layers at least, kept alive as on the last: implied, and known long before the
@@ -241,9 +239,9 @@ class Placement:
         mean = self.model.by_shape(lambda shape: -(-runs.body // shape.pp))
         count = self.a.variable([mean], "layers[mean]") if isinstance(mean, int) else mean
         live = self._live(count, lambda pp: pp - 1, "mean")
-        twice, kept = self._of_block({runs.common: count}, {runs.common: live}, self.x.vpp, lambda pp: pp - 1)
+        again = self.blocks.on(count, live, self.blocks.full_chunks(), lambda pp: pp - 1)
         certain = [((runs.common,), (self.free,))]
-        self._add({runs.common: count}, {runs.common: live}, certain, twice, kept, boundaries=self.x.vpp * 2)
+        self._add({runs.common: count}, {runs.common: live}, certain, again, boundaries=self.x.vpp * 2)
 
     def _heaviest(self) -> Counts:
         """What a rank between the ends of a hybrid model's pipeline holds, by kind: all of them hold as many layers one after
@@ -281,88 +279,13 @@ class Placement:
         counts: Counts,
         lives: Counts,
         certain: Iterable[tuple[Any, Any]],
-        twice: Twice | None = None,
-        kept: Counts | None = None,
+        again: tuple[Mapping[LayerKind | None, Quantity], Counts] = ({}, {}),
         **fields: Any,
     ) -> None:
         """The rank once for each set of kinds that it holds under some conditions."""
-        fields |= {"twice": tuple((twice or {}).items()), "twice_live": tuple((kept or {}).items())}
+        fields |= {"twice": tuple(again[0].items()), "twice_live": tuple(again[1].items())}
         for kinds, conditions in certain:
             self.ranks.append(Rank(tuple(counts.items()), tuple(lives.items()), kinds, conditions, **fields))
-
-    # -- block recompute
-
-    def _of_block(
-        self, counts: Counts, lives: Counts, chunks: Any, rank: Callable[[int], int]
-    ) -> tuple[Twice, Counts]:
-        """Layers of a rank that block recompute computes again, and those of them that are alive."""
-        if isinstance(self.x.recompute_layers, int):
-            return {}, {}
-        runs = self.runs
-        assert runs is not None, "layers that alternate are recomputed without counting"
-        # Layers of the first run that are not on the first rank may be the first of chunks here.
-        elsewhere = runs.prefix - self.early if runs.prefix else 0
-        again = self._again(counts[runs.common], chunks)
-        some = self.a.minimum(again, elsewhere) if runs.prefix else 0
-        twice: Twice = {runs.common: again - some}
-        return twice | ({None: some} if runs.prefix else {}), {kind: self._again_live(n, rank) for kind, n in lives.items()}
-
-    def _of_block_on_first(self, counts: Counts, lives: Counts, fewest: Any) -> tuple[Twice, Counts]:
-        """The same of the first rank, whose first run has ``fewest`` micro-batches alive at least."""
-        runs, count = self.runs, self.x.recompute_layers
-        if isinstance(count, int):
-            return {}, {}
-        assert runs is not None, "layers that alternate are recomputed without counting"
-        again = self._again(self.first, self.x.vpp)
-        if not runs.prefix:
-            return {runs.common: again}, {runs.common: self._again_live(lives[runs.common], lambda pp: 0)}
-        # The first run is in the first chunk, or fills several.
-        early, most_early = self._again(self.early, 1), self._again(self.early, self.x.vpp)
-        beside = self.a.mul(count, self._chunks_alive(lambda pp: 0)) - self.a.mul(early, fewest)
-        twice = {runs.early: early, runs.common: self.a.maximum(0, again - most_early), None: most_early - early}
-        return twice, {
-            runs.early: self.a.mul(most_early, fewest),
-            runs.common: self.a.minimum(beside, lives[runs.common]),
-        }
-
-    def _of_block_on_last(self, lives: Counts) -> tuple[Twice, Counts]:
-        """The same of the last rank, whose last chunk, of which one micro-batch is alive at most, may be shorter than its
-        others; ``lives`` grows by what is alive in those for certain."""
-        a, runs, count = self.a, self.runs, self.x.recompute_layers
-        if isinstance(count, int):
-            return {}, {}
-        assert runs is not None, "layers that alternate are recomputed without counting"
-        tail, others = self._tail()
-        chunks = self.model.by_shape(lambda shape: max(1, shape.chunks - 1))
-        beside = self.last - tail
-        again = a.minimum(a.mul(count, others), beside) + a.minimum(count, tail)
-        alive = self._chunks_alive(lambda pp: pp - 1)
-        left = a.mul(a.maximum(0, a.floor_div(beside, chunks) - count), a.maximum(0, alive - 1))
-        lives[runs.common] = a.maximum(lives[runs.common], left)
-        most = a.minimum(a.mul(count, alive), lives[runs.common] - left)
-        elsewhere = runs.prefix - self.early if runs.prefix else 0
-        some = a.minimum(again, elsewhere) if runs.prefix else 0
-        return {runs.common: again - some, **({None: some} if runs.prefix else {})}, {runs.common: most}
-
-    def _tail(self) -> tuple[Any, Any]:
-        """Layers of the very last chunk, no more than one longer than the others of its rank; how many others there are."""
-        tail = self.a.variable(range(self.spec.num_layers + 1), "layers[last chunk]")
-        others = self.model.by_shape(lambda shape: shape.chunks - 1)
-        chunks = self.model.by_shape(lambda shape: max(1, shape.chunks - 1))
-        interleaved = self.model.interleaved
-        self.model.cp.add((self.last - tail).expression() >= 0)
-        self.model.cp.add((self.last - tail).expression() == 0).only_enforce_if(interleaved.negated())
-        shortest = self.a.floor_div(self.last - tail, chunks)
-        self.model.cp.add((shortest + 1 - tail).expression() >= 0).only_enforce_if(interleaved)
-        return tail, others
-
-    def _again(self, layers: Any, chunks: Any) -> Any:
-        """Of ``layers`` in ``chunks`` chunks as long as each other or one longer, the first of each chunk."""
-        return self.a.minimum(self.a.mul(self.x.recompute_layers, chunks), layers)
-
-    def _again_live(self, live: Any, rank: Callable[[int], int]) -> Any:
-        """The most of ``live`` layer activations that the first layers of chunks can be."""
-        return self.a.minimum(self.a.mul(self.x.recompute_layers, self._chunks_alive(rank)), live)
 
     def _certain(
         self, count: Any, there: Any, *, works: bool = False
@@ -405,11 +328,11 @@ class Placement:
         length = a.floor_div(count, x.vpp)
         longer = count - a.mul(length, x.vpp)
         if not longer.terms:
-            return a.mul(length, self._chunks_alive(rank))
+            return a.mul(length, self.chunks_alive(rank))
         group = model.by_shape(lambda s: model.group_of(s.pp))
         most = 2 * x.pp.high + (group if isinstance(group, int) else group.high)
         live = a.range(0, max(1, count.high * most), f"live[{name}]")
-        even = a.mul(length, self._chunks_alive(rank))
+        even = a.mul(length, self.chunks_alive(rank))
         interleaved = model.interleaved
         model.cp.add((live - even).expression() >= 0)
         after = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 1)
@@ -423,7 +346,7 @@ class Placement:
         model.cp.add((filled - a.mul(length, begun)).expression() >= 0).only_enforce_if([self.steady, interleaved])
         return live
 
-    def _chunks_alive(self, rank: Callable[[int], int]) -> Any:
+    def chunks_alive(self, rank: Callable[[int], int]) -> Any:
         """Chunk activations alive on a rank at its fullest moment."""
         most = self.model.by_shape(lambda s: _warm(self.model, s, rank))
         return self.a.minimum(most, self.a.mul(self.x.num_microbatches, self.x.vpp))

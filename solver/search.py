@@ -81,12 +81,12 @@ def best_layouts(
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
     Without ``interleaving`` virtual stages are left out (other than pinned ones), without ``blocks`` block recompute, which
-    is considered beside others, in a model of its own. Raises :class:`Disagreement` if a solution
-    breaks a rule that it was solved under.
+    is weighed against what is best without, in a model of its own. Raises :class:`Disagreement` if a solution breaks a rule
+    that it was solved under.
     """
     deadline = time.monotonic() + seconds
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
-    if found.status != "optimal" or not blocks or not _takes_blocks(problem):
+    if not found.layouts or found.status != "optimal" or not blocks or not _takes_blocks(problem):
         return found
     last = found.layouts[-1] if len(found.layouts) == top else None
     beside = _best_of(problem, Model(problem, interleaving=interleaving, block=True), top, deadline, last)

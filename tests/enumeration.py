@@ -70,23 +70,24 @@ def legal(problem: Problem) -> Iterator[Layout]:
     That no other partition of them is better is for ``tests/partition`` to show.
     """
     rules = enforced_rules(problem)
-    for layout in candidates(problem):
+    plain = False
+    for layout in sorted(candidates(problem), key=lambda x: x.recompute.first > 0):
+        if layout.recompute.first and not plain:
+            return  # block recompute is weighed against something else
         if all(rule.holds(problem, layout) for rule in rules if rule.id != "memory.capacity"):
             found = best_partition(problem, layout)
             if found is not None:
                 placed = replace(layout, split=found.split)
                 assert all(rule.holds(problem, placed) for rule in rules if "pp" in rule.scope), placed
+                plain = True
                 yield placed
 
 
 def best(problem: Problem) -> Layout | None:
     """The layout that the objective and then the tie-breaks put first, or ``None`` if none is legal."""
     measure = OBJECTIVES[problem.objective].measure
-    found = list(legal(problem))
-    if all(layout.recompute.first for layout in found):
-        return None  # block recompute is considered beside something else
     return min(
-        found,
+        legal(problem),
         key=lambda layout: (measure(problem, layout), tie_break_key(problem, layout)),
         default=None,
     )

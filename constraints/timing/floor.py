@@ -83,7 +83,8 @@ def _crowded_again(
     first, runs = x.recompute_layers, runs_of(p.model)
     if runs is None or (isinstance(first, int) and not first):
         return ()
-    again = a.minimum(a.mul(first, a.mul(x.pp, chunks)), crowded)
+    full = a.maximum(1, chunks - 1)  # the very last chunk may be short
+    again = a.minimum(a.mul(first, a.mul(x.pp, full)), crowded)
     early = a.minimum(again, x.pp * runs.prefix)  # at most: of the first run, which may take less
     return ((kind, again - early), (None, early))
 

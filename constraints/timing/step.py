@@ -60,11 +60,14 @@ def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
         return embedding_ns(a, p, x) + exposed_gathers_ns(a, p, x, EMBEDDING_GATHERS)
     if isinstance(part, str):
         return mtp_ns(a, p, x)
-    if part == Again(None):
-        return a.minimum(*(part_ns(a, p, x, Again(kind)) for kind in sorted(set(p.model.layer_kinds))))
     if isinstance(part, Again):
-        return a.maximum(0, _layer_ns(a, p, x, part.kind, WHOLE_LAYERS) - _layer_ns(a, p, x, part.kind, NO_RECOMPUTE))
+        kinds = [part.kind] if part.kind else sorted(set(p.model.layer_kinds))
+        return a.minimum(*(_again_ns(a, p, x, kind) for kind in kinds))
     return _layer_ns(a, p, x, part)
+
+
+def _again_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind) -> Quantity:
+    return a.maximum(0, _layer_ns(a, p, x, kind, WHOLE_LAYERS) - _layer_ns(a, p, x, kind, NO_RECOMPUTE))
 
 
 def _layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
@@ -259,7 +262,7 @@ def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -
     m = layout.num_microbatches
     exposed: Counter[str] = Counter()
     host = busy = 0
-    again = dict(layers_again(a, p, layout, stage))
+    again = dict(stage.again(p.model, layout.recompute_layers))
     layers = [(kind, count - again.get(kind, 0), layout.recompute) for kind, count in stage.layers]
     for kind, count, recompute in [*layers, *((kind, count, WHOLE_LAYERS) for kind, count in again.items())]:
         work, shown = layer_ns(a, p, layout, kind, recompute), exposed_layer_ns(a, p, layout, kind, recompute)
