@@ -171,12 +171,11 @@ def best_placed(
 
     The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that
     it prefers may cost more, or none may fit: that is noted, of them and of their like with other virtual stages, and it
-    chooses again, until what it promises is kept.
+    chooses again, until what it promises is kept. Layouts that cost more than ``most`` are of no interest.
     """
     problem, measure = model.problem, OBJECTIVES[objective].measure
-    best: Layout | None = None
+    best, known = None, most
     while True:
-        known = most if best is None else min(measure(problem, best), *([] if most is None else [most]))
         status, layout, promised = _lexicographic(model, cost, order, deadline, known)
         if layout is None:
             return (status, best) if best is None else ("feasible", best)
@@ -194,8 +193,8 @@ def best_placed(
             return "optimal", layout
         for like in (layout, *with_other_chunks(model, layout, objective)):
             true = measure(problem, like)
-            if best is None or true < measure(problem, best):
-                best = like
+            if known is None or true < known or (true == known and best is None):
+                best, known = like, true
             other = model.cp.new_bool_var("other degrees")
             model.cp.add_bool_or(differs(model, like)).only_enforce_if(other)
             model.cp.add(cost.expression() >= true).only_enforce_if(other.negated())
