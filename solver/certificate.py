@@ -89,7 +89,8 @@ def _verified(problem: Problem, claim: Mapping[str, Any], fewer: Excluded | None
         done = verify(certificate)
     except (Refuted, BadFile) as error:
         raise Disagreement(f"the checker does not agree {what}: {error}") from error
-    return Certified(certificate, Proof(done.level, sum(done.leaves.values()), done.over_partitions))
+    steps, aside = sum(done.leaves.values()), "optimum" in claim and bool(problem.blocks(1))
+    return Certified(certificate, Proof(done.level, steps, done.over_partitions, aside))
 
 
 def _part(space: Space, conflict: Minimal) -> dict[str, Any] | None:

@@ -36,6 +36,8 @@ class Report:
     wall_seconds: float | None
     certified: Proof | None = None
     """Where no layout is better than the first, and a certificate of that was checked: what it proves by."""
+    blocks_weighed: bool = True
+    """False if some layouts with block recompute that may be better were not tried."""
 
     @property
     def proof(self) -> Proof | None:
@@ -43,7 +45,8 @@ class Report:
         if self.refutation is not None:
             return self.refutation.proof
         if self.certified is None and self.status == "optimal":
-            return proof_by_search(answer.layout for answer in self.answers)
+            layouts = (answer.layout for answer in self.answers)
+            return proof_by_search(layouts, blocks_aside=not self.blocks_weighed)
         return self.certified
 
     @cached_property
@@ -73,6 +76,7 @@ class Report:
                 "wall_seconds": None if self.wall_seconds is None else round(self.wall_seconds, 3),
                 "proof": self.proof.level if self.proof else None,
                 "proof_steps": (self.proof.steps or None) if self.proof else None,
+                "proof_leaves_aside": ["block recompute"] if self.proof and self.proof.blocks_aside else [],
             },
         }
 

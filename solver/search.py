@@ -19,12 +19,14 @@ from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs, forbid, with_other_chunks
 from solver.ranking import Ranking
 from solver.tie_breaks import tie_break_key
-from solver.work import spend, work_left
+from solver.work import bounded_work, spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
 
 
 BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)
+MOST_WORK_ON_BLOCKS = 3.0
+"""Deterministic time in which block recompute is weighed against what is best without."""
 FIRST_TURN = 1.0
 """Deterministic time of the first turn of each way of branching: about as many seconds."""
 
@@ -39,10 +41,14 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True)
 class Found:
-    """What the search came to: ``optimal``, ``feasible`` (time ran out), ``infeasible`` or ``unknown``."""
+    """What the search came to: ``optimal``, ``feasible`` (time ran out), ``infeasible`` or ``unknown``.
+
+    Not ``weighed``: the layouts are the best without block recompute; of those with it some were tried, not all.
+    """
 
     status: str
     layouts: tuple[Layout, ...]
+    weighed: bool = True
 
 
 def new_solver(seconds: float) -> cp_model.CpSolver:
@@ -88,11 +94,15 @@ def best_layouts(
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
     if not found.layouts or found.status != "optimal" or not blocks or not _takes_blocks(problem):
         return found
-    last = found.layouts[-1] if len(found.layouts) == top else None
-    beside = _best_of(problem, Model(problem, interleaving=interleaving, block=True), top, deadline, last)
+    most = min(MOST_WORK_ON_BLOCKS, work_left())
+    with bounded_work(most):
+        last = found.layouts[-1] if len(found.layouts) == top else None
+        beside = _best_of(problem, Model(problem, interleaving=interleaving, block=True), top, deadline, last)
+        used = most - work_left()
+    spend(used)
     measure = OBJECTIVES[problem.objective].measure
     every = sorted((*found.layouts, *beside.layouts), key=lambda x: (measure(problem, x), tie_break_key(problem, x)))
-    return Found("optimal" if beside.status in ("optimal", "infeasible") else "feasible", tuple(every[:top]))
+    return Found("optimal", tuple(every[:top]), weighed=beside.status in ("optimal", "infeasible"))
 
 
 def _takes_blocks(problem: Problem) -> bool:

@@ -19,11 +19,11 @@ def steps_of(proof: Proof) -> str:
 
 def best_words(proof: Proof) -> str:
     """How it is known that no layout is better."""
+    aside = ", block recompute aside" * proof.blocks_aside
     if proof.steps:
         shown = f"shown in {steps_of(proof)}, and checked without the solver"
-        return f"{proof.level}: no layout is better, block recompute aside, {shown}"
+        return f"{proof.level}: no layout is better{aside}, {shown}"
     if proof.level == "partition":
-        return (
-            "partition: CP-SAT leaves no better degrees, the programme over partitions no better place for the layers"
-        )
-    return "solver: CP-SAT leaves no better layout"
+        layers = "the programme over partitions no better place for the layers"
+        return f"partition: CP-SAT leaves no better degrees, {layers}{aside}"
+    return f"solver: CP-SAT leaves no better layout{aside}"

@@ -19,8 +19,9 @@ from tests.proof.problems import for_infeasible
 
 
 def considered(space: Space, layout: Layout) -> bool:
-    """False for what brute force makes beside the space: no micro-batch at all, or one that does not divide the batch."""
-    return all(value in space.root[name] for name, value in space.point(layout).items())
+    """False for what brute force makes beside the space: block recompute, no micro-batch at all, or one that does not divide
+    the batch."""
+    return not layout.recompute.first and all(value in space.root[name] for name, value in space.point(layout).items())
 
 
 def replayed(problem: Problem) -> Refutation:
