@@ -10,6 +10,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import Layout
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
@@ -78,6 +79,8 @@ def best_layouts(problem: Problem, *, top: int = 1, seconds: float = 60.0, inter
     breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
+    if fewest_gpus(problem) > problem.gpus:  # no need to look at any
+        return Found("infeasible", ())
     model = Model(problem, interleaving=interleaving)
     rules = enforced_rules(problem)
     model.post(rules)
