@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from constraints.layout import Layout
+from constraints.partition.kinds import runs_of
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
 from solver.completion import placed
@@ -73,7 +74,8 @@ class BestLayouts:
 
 
 def _search_size(problem: Problem) -> int:
-    """Pipeline shapes times tensor degrees: what the time of a search grows with."""
-    values = values_of_decisions(problem, wide=False)
+    """Pipeline shapes times tensor degrees: what the time of a search grows with. Beside a first run of other layers a rank
+    has several ways to hold as many, which the search tells apart."""
+    values, runs = values_of_decisions(problem, wide=False), runs_of(problem.model)
     shapes = sum(len(virtual_stages(problem, pp, values["vpp"])) for pp in values["pp"])
-    return shapes * len(values["tp"])
+    return shapes * len(values["tp"]) * (1 + (runs.prefix if runs is not None else 0))

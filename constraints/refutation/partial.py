@@ -127,7 +127,7 @@ class Partial:
         problem = space.problem
         self._space, self._problem, self._taken = space, problem, taken
         self.settings, self.gpus = problem.settings, problem.gpus
-        self.__dict__.update(taken)  # read as they are; what has another form in a layout is a property, which goes before
+        self.__dict__.update(taken)  # what has another form in a layout is a property, which goes before
 
     def kept_by(self, rule: Rule) -> bool:
         """Whether ``rule`` holds, if what is decided is enough to say so. Raises :class:`Open` for the first thing that is
