@@ -23,8 +23,8 @@ COSTS = {
 MOST_SEARCHED = 500
 """Size of the problems that are searched for their best layout, together about half a second; beyond it a layout is shown
 that is only known to keep the rules. Sizes and no time, so that the same request gets the same report."""
-MOST_WORK = 0.5
-"""Deterministic time of one search: many times what one of such a size mostly takes."""
+MOST_WORK = 0.25
+"""Deterministic time of all searches together: many times what they mostly take."""
 LONGEST_SEARCH = 60.0
 
 
@@ -50,17 +50,18 @@ class BestLayouts:
     """Searches for the best layout of each way, as long as they are small together."""
 
     def __init__(self) -> None:
-        self.left = MOST_SEARCHED
+        self.left, self.work = MOST_SEARCHED, MOST_WORK
 
     def layout(self, problem: Problem) -> Layout | None:
         """The best layout of ``problem`` by its objective; ``None`` if that is more work than is left."""
-        size, most = _search_size(problem), min(MOST_WORK, work_left())
-        if size > self.left:
+        size, most = _search_size(problem), min(self.work, work_left())
+        if size > self.left or self.work <= 0:
             return None
         self.left -= size
         with bounded_work(most):
             found = best_layouts(problem, seconds=LONGEST_SEARCH)
             used = most - work_left()
+        self.work -= used
         spend(used)
         return found.layouts[0] if found.status == "optimal" else None
 
