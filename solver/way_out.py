@@ -43,7 +43,8 @@ class WayOut:
 
     @property
     def text(self) -> str:
-        return " ".join(str(edit) for edit in self.changed.edits)
+        """What to type, then what to leave out."""
+        return " ".join(str(edit) for edit in sorted(self.changed.edits, key=lambda edit: not edit.text))
 
 
 class BestLayouts:

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
-from solver.edits import Changed
+from solver.conflicts import conflicts_of
+from solver.edits import Changed, Edit
+from solver.feasibility import plainest_layout
 from solver.fewest_count import pinned_unit
+from solver.knobs import knobs_of
 from solver.request import Request
 from solver.resolution import resolve
+from solver.way_out import WayOut
 from tests.cli.running import run
 from tests.proof.scenarios import SCENARIOS
 
@@ -129,3 +133,21 @@ def test_a_report_keeps_to_eighty_columns(name: str, monkeypatch: pytest.MonkeyP
     lines = run("solve", *SCENARIOS[name].split()).out.splitlines()
     assert lines
     assert not [line for line in lines if len(line) > 80 and "::" not in line and "--" not in line]
+
+
+def test_what_is_turned_together_is_named_in_one_order() -> None:
+    """Not in that of a set, which differs from run to run."""
+    problem = resolve(Request(model="kimi-k2", gpus=500, gpu="h200", pin=("ep=384", "pp=8", "mbs=2")))
+    order = [knob.name for knob in knobs_of(problem)]
+    together = [[knob.name for knob in c.knobs] for c in conflicts_of(problem).corrections if len(c.knobs) > 1]
+    assert together
+    assert all(names == sorted(names, key=order.index) for names in together)
+
+
+def test_a_way_out_says_first_what_to_type() -> None:
+    """ "--pin pp=7" after "without --pin ep=384" would read as left out too."""
+    edits = (Edit("", "--pin ep=384"), Edit("--pin pp=7", "--pin pp=8"))
+    problem = resolve(Request(model="llama-3.1-8b", gpus=8, gpu="h100"))
+    found = plainest_layout(problem)
+    assert found is not None
+    assert WayOut(Changed(problem, edits), found, (1, 0)).text == "--pin pp=7 without --pin ep=384"
