@@ -131,8 +131,9 @@ class _Finder:
         shared = all(CAPACITY in c.ids or any("gpus" in rule.reads for rule in c.rules) for c in self.found.conflicts)
         if CAPACITY not in self.rules or not shared:
             return False
-        nodes = next(larger_counts(self.problem, self._at_least(self.problem) + self.problem.gpus_per_node))
-        return first_feasible(Changed(self.problem).gpus(nodes * times) for times in MULTIPLES) is not None
+        at_least = self._at_least(self.problem) + self.problem.gpus_per_node
+        few = [nodes * times for nodes in islice(larger_counts(self.problem, at_least), 1) for times in MULTIPLES]
+        return first_feasible(map(Changed(self.problem).gpus, few)) is not None
 
     def _memory(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_borderline:
@@ -185,7 +186,7 @@ class _Finder:
         """The last resort: every pin and switch released, then the batch, the GPUs or the machine moved as needed."""
         start = Changed(self.problem)
         for name in self.problem.settings.changed():
-            if name in self.read:
+            if name in self.read and name in start.problem.settings.changed():  # one option may set several
                 start = start.switch_off(name)
         pins = list(self.pins.values())
         moves: tuple[tuple[str, Move], ...] = (
