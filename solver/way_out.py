@@ -26,6 +26,8 @@ that is only known to keep the rules. Sizes and no time, so that the same reques
 MOST_WORK = 0.25
 """Deterministic time of all searches together: many times what they mostly take."""
 LONGEST_SEARCH = 60.0
+ALTERNATING = 12
+"""Layers of alternating kinds that make as much work as one layer of a first run."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,9 @@ class BestLayouts:
 
 
 def _search_size(problem: Problem) -> int:
-    """Pipeline shapes times tensor degrees: what the time of a search grows with. Beside a first run of other layers a rank
-    has several ways to hold as many, which the search tells apart."""
+    """Pipeline shapes times tensor degrees: what the time of a search grows with. A rank has several ways to hold as many
+    layers beside a first run of others, and more where they alternate."""
     values, runs = values_of_decisions(problem, wide=False), runs_of(problem.model)
     shapes = sum(len(virtual_stages(problem, pp, values["vpp"])) for pp in values["pp"])
-    return shapes * len(values["tp"]) * (1 + (runs.prefix if runs is not None else 0))
+    ways = 1 + (runs.prefix if runs is not None else problem.model.num_layers // ALTERNATING)
+    return shapes * len(values["tp"]) * ways

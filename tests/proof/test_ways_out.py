@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from constraints.layout import Layout, PipelineSplit
+from constraints.refutation.partial import Space
 from solver.conflicts import conflicts_of
 from solver.edits import Changed, Edit
 from solver.feasibility import plainest_layout
@@ -151,3 +153,15 @@ def test_a_way_out_says_first_what_to_type() -> None:
     found = plainest_layout(problem)
     assert found is not None
     assert WayOut(Changed(problem, edits), found, (1, 0)).text == "--pin pp=7 without --pin ep=384"
+
+
+@pytest.mark.parametrize("sizes", ["first=39 last=39", "first=37 last=40", "first=60"])
+def test_a_certificate_says_where_the_layers_of_a_hybrid_model_are(sizes: str) -> None:
+    """As the layout has them: 39, 40 and 39 layers are no count of embedding and loss, which hybrid models do not have."""
+    ends = {name: int(count) for name, count in (word.split("=") for word in sizes.split())}
+    pp = 2 if "last" not in ends else 3
+    space = Space(resolve(Request(model="nemotron-h-56b", gpus=pp, gpu="h100")))
+    layout = Layout(
+        pp=pp, gpus=pp, num_microbatches=1024, global_batch_size=1024, split=PipelineSplit(**ends), micro_batch_size=1
+    )
+    assert space.layout(space.point(layout)) == layout
