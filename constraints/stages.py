@@ -17,6 +17,9 @@ from models_catalog.schema import ModelSpec
 
 __all__ = ["RULES"]
 
+MOST_LISTED = 6
+"""Ranks that a sentence names one by one."""
+
 
 class SplitRule(Rule):
     """Base of the rules about one form: they read the model, ``pp``, the chunks per rank and the split."""
@@ -293,7 +296,9 @@ class LayerOnEveryRank(SplitRule):
     def reason(self, problem: Problem, layout: Layout) -> str:
         counts = _layers_of_ranks(problem.model, layout.pp, layout.chunks_per_rank, layout.split) or []
         empty = [str(rank) for rank, count in enumerate(counts) if count <= 0]
-        return f"pipeline rank {', '.join(empty[:6])} has no decoder layer"
+        ranks = ", ".join(empty[:MOST_LISTED]) + f" and {len(empty) - MOST_LISTED} more" * (len(empty) > MOST_LISTED)
+        have = "has" if len(empty) == 1 else "have"
+        return f"{len(empty)} of {layout.pp} pipeline ranks {have} no decoder layer: {ranks}"
 
 
 def _layers_of_ranks(model: ModelSpec, pp: int, vpp: int, split: PipelineSplit) -> list[int] | None:

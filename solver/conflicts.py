@@ -79,7 +79,7 @@ class _Tree:
             if any(turned >= {knob.name for knob in c.knobs} for c in self.corrections):
                 continue
             try:
-                conflict = self._conflict([by_name[name] for name in turned])
+                conflict = self._conflict([knob for knob in self.knobs if knob.name in turned])
             except Exhausted:
                 if not self.found:
                     raise

@@ -13,8 +13,9 @@ from constraints.rule import Rule
 from constraints.spelling import spelling_of
 from models_catalog.schema import GpuSpec
 from solver.distance import is_far
+from solver.memory_options import option_behind, option_words
 
-__all__ = ["Changed", "Edit", "asked_words", "with_pins_as_in", "without_pins"]
+__all__ = ["Changed", "Edit", "asked_words", "switch_words", "with_pins_as_in", "without_pins"]
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,12 @@ class Changed:
         return self.also(Edit("", asked_words(word), _origin(word)), pins=kept)
 
     def switch_off(self, name: str) -> Changed:
-        """A switch back at Megatron's default."""
-        settings = self.problem.settings
-        value, spelling = getattr(settings, name), spelling_of(name)
-        word = "2" if spelling is not None and spelling.kind == "version 2" else _word(value)
-        edit = Edit("", f"--pin {name}={word}", self.problem.origin(name))
-        return self.also(edit, settings=replace(settings, **{name: getattr(Settings(), name)}))
+        """A switch back at Megatron's default, and with it the others that the same memory option sets."""
+        settings, origin = self.problem.settings, self.problem.origin(name)
+        alike = [other for other in settings.changed() if self.problem.origins.get(other) == origin]
+        names = alike if option_behind(self.problem, name) else [name]
+        defaults = {each: getattr(Settings(), each) for each in names}
+        return self.also(Edit("", switch_words(self.problem, name), origin), settings=replace(settings, **defaults))
 
     def switched(self, text: str, **switches: Any) -> Changed:
         return self.also(Edit(text), settings=replace(self.problem.settings, **switches))
@@ -138,6 +139,16 @@ def asked_words(rule: Rule) -> str:
     """A pin or limit as the command line says it."""
     text = str(getattr(rule, "text", ""))
     return f"--limit '{text}'" if isinstance(rule, Limit) else f"--pin {text}"
+
+
+def switch_words(problem: Problem, name: str) -> str:
+    """A switch that the request sets, as the command line says it: a memory option, or a pin."""
+    option = option_behind(problem, name)
+    if option is not None:
+        return option_words(problem.settings, option)
+    spelling = spelling_of(name)
+    two = spelling is not None and spelling.kind == "version 2"
+    return f"--pin {name}={'2' if two else _word(getattr(problem.settings, name))}"
 
 
 def _moved(rule: Rule, layout: Layout) -> tuple[Rule | None, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, NamedTuple, TypeVar
 
 from ortools.sat.python import cp_model
@@ -64,14 +64,17 @@ def plainest_layout(problem: Problem) -> Layout | None:
     if fewest_gpus(problem) > problem.gpus:
         return None
     model, rules = _model(problem), enforced_rules(problem)
-    found = _found(model, rules) if model is not None else None  # mostly there is none, and then no order is needed
-    if model is None or found is None:
+    if model is None or _solution(model) is None:  # mostly there is none, and then no order is needed
         return None
+    cp: Any = model.cp
     order = post_tie_break(model)
-    if isinstance(order, int) or order.high >= LARGEST:
-        return found
-    model.cp.minimize(order.expression())
-    return _found(model, rules) or found
+    if not isinstance(order, int) and order.high < LARGEST:
+        cp.minimize(order.expression())
+        plainest = _found(model, rules)
+        if plainest is not None:
+            return plainest
+        cp.clear_objective()
+    return _found(model, rules)
 
 
 def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
@@ -117,13 +120,15 @@ def _model(problem: Problem) -> Model | None:
     return model if model.shapes else None
 
 
-def _found(model: Model, rules: tuple[Rule, ...] | list[Rule]) -> Layout | None:
-    def solve() -> Callable[[Any], int] | None:
-        solver = new_solver(LONGEST_SECONDS)
-        solver.parameters.max_deterministic_time = MOST_WORK
-        return solver.value if run(model.cp, solver) in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
+def _solution(model: Model) -> Callable[[Any], int] | None:
+    """What reads a value of a solution, the layers not placed yet; ``None`` if there is none or none was found."""
+    solver = new_solver(LONGEST_SECONDS)
+    solver.parameters.max_deterministic_time = MOST_WORK
+    return solver.value if run(model.cp, solver) in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
 
-    layout = placed_solution(model, solve)
+
+def _found(model: Model, rules: Iterable[Rule]) -> Layout | None:
+    layout = placed_solution(model, partial(_solution, model))
     if layout is None:
         return None
     broken = [rule.id for rule in rules if not rule.holds(model.problem, layout)]

@@ -15,7 +15,7 @@ from constraints.refutation.tree import TooLarge, grow, leaf_numbers, renumbered
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 
-__all__ = ["Excluded", "excluded", "tree_of"]
+__all__ = ["USUAL", "Excluded", "excluded", "tree_of"]
 
 QUICK = 100
 """Bounds after which a solver is asked instead."""
@@ -43,12 +43,16 @@ class Excluded:
         return {"rules": list(used), "trees": [[n, renumbered(self.trees[n], places)] for n in sorted(self.trees)]}
 
 
-def tree_of(problem: Problem, gpus: int, most_bounds: int | None = QUICK) -> Any | None:
-    """A tree that excludes every layout on ``gpus`` GPUs; ``None`` if there may be one, or the tree would be too large."""
+def tree_of(problem: Problem, gpus: int, most_bounds: int | None = QUICK, usual: int = USUAL) -> Any | None:
+    """A tree that excludes every layout on ``gpus`` GPUs; ``None`` if there may be one, or the tree would be too large.
+
+    ``usual`` dear questions are asked of the usual suspects, ``most_bounds`` of all rules.
+    """
     fewer = replace(problem, gpus=gpus)
     rules = enforced_rules(fewer)
     everything = tuple(range(len(rules)))
-    for numbers, most in ((_usual(fewer, rules), USUAL), (everything, most_bounds)):
+    tries = [(_usual(fewer, rules), usual), (everything, most_bounds)]
+    for numbers, most in tries if most_bounds is None else reversed(tries):  # the cheaper first
         try:
             tree = grow([rules[number] for number in numbers], Space(fewer), most)
         except TooLarge:

@@ -1,17 +1,29 @@
-"""The request's memory options as Megatron's switches: optimizer variant, gradient type, FSDP, offloading, packing."""
+"""The request's memory options as Megatron's switches: optimizer variant, gradient type, FSDP, offloading, packing.
+
+And back: which option a switch of a problem comes from, and how it is typed.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 from constraints.errors import RequestError
 from constraints.layout import Settings
+from constraints.problem import Problem
 from solver.request import Request
 
-__all__ = ["GRADIENT_TYPES", "OPTIMIZERS", "imbalance_percent", "with_memory_options"]
+__all__ = [
+    "GRADIENT_TYPES",
+    "OPTIMIZERS",
+    "imbalance_percent",
+    "option_behind",
+    "option_words",
+    "switches_by_option",
+    "with_memory_options",
+]
 
 OPTIMIZERS = ("distributed", "precision-aware", "plain")
 GRADIENT_TYPES = ("fp32", "bf16")
@@ -28,24 +40,60 @@ _OPTIMIZER_SWITCHES: dict[str, dict[str, Any]] = {
 }
 """``precision-aware`` is Bridge's performance setting: both moments in bf16."""
 
+_WORDS = {
+    "optimizer": "--optimizer {optimizer}",
+    "grad_dtype": "--grad-dtype bf16",
+    "fsdp": "--fsdp",
+    "offload_optimizer": "--offload-optimizer {share:g}%",
+    "packed": "--packed",
+}
+"""By the request's key, how an option is typed that is not at its default."""
+
 _PERCENT = re.compile(r"\s*(\d{1,3}(?:\.\d{1,6})?)\s*%?\s*")
 
 
-def with_memory_options(request: Request, settings: Settings) -> Settings:
-    """``settings`` with the switches that the request's memory options mean; a pinned switch goes before them.
+def switches_by_option(request: Request) -> dict[str, dict[str, Any]]:
+    """The switches that each memory option of the request means, by its key.
 
     Raises :class:`~constraints.errors.RequestError`.
     """
-    switches = dict(_OPTIMIZER_SWITCHES[_one_of(request, "optimizer", OPTIMIZERS)])
+    switches = {"optimizer": dict(_OPTIMIZER_SWITCHES[_one_of(request, "optimizer", OPTIMIZERS)])}
     if _one_of(request, "grad_dtype", GRADIENT_TYPES) == "bf16":
-        switches["grad_reduce_in_fp32"] = False
+        switches["grad_dtype"] = {"grad_reduce_in_fp32": False}
     if request.fsdp:
-        switches |= {"use_megatron_fsdp": True, "data_parallel_sharding_strategy": "optim_grads_params"}
+        switches["fsdp"] = {"use_megatron_fsdp": True, "data_parallel_sharding_strategy": "optim_grads_params"}
     if request.offload_optimizer is not None and (share := _share(request)) > 0:
-        switches |= {"optimizer_cpu_offload": True, "optimizer_offload_fraction": share}
+        switches["offload_optimizer"] = {"optimizer_cpu_offload": True, "optimizer_offload_fraction": share}
     if request.packed:
-        switches["packed_sequences"] = "offline"
-    return replace(settings, **{name: value for name, value in switches.items() if name not in settings.changed()})
+        switches["packed"] = {"packed_sequences": "offline"}
+    return switches
+
+
+def with_memory_options(request: Request, pinned: Mapping[str, Any]) -> Settings:
+    """The switches that the request's memory options mean, and those that are ``pinned``, which go before them.
+
+    Raises :class:`~constraints.errors.RequestError`.
+    """
+    switches: dict[str, Any] = {}
+    for meant in switches_by_option(request).values():
+        switches |= meant
+    return Settings(**(switches | dict(pinned)))
+
+
+def option_behind(problem: Problem, switch: str) -> str | None:
+    """The key of the memory option that set ``switch``: both have one origin; ``None`` if it was pinned or left alone."""
+    origin = problem.origins.get(switch)
+    return next((key for key in _WORDS if origin is not None and problem.origins.get(f"option {key}") == origin), None)
+
+
+def option_words(settings: Settings, key: str) -> str:
+    """The memory option ``key``, which set these switches, as the command line says it.
+
+    >>> option_words(Settings(optimizer_cpu_offload=True, optimizer_offload_fraction=0.5), "offload_optimizer")
+    '--offload-optimizer 50%'
+    """
+    optimizer = "precision-aware" if settings.use_distributed_optimizer else "plain"
+    return _WORDS[key].format(optimizer=optimizer, share=settings.optimizer_offload_fraction * 100)
 
 
 def imbalance_percent(request: Request) -> int:

@@ -17,6 +17,7 @@ from constraints.rule import Rule
 from models_catalog.schema import GpuSpec
 from solver.edits import Changed, with_pins_as_in, without_pins
 from solver.feasibility import nearest_to, plainest_layout
+from solver.fewest_count import pinned_unit
 from solver.search import Disagreement
 
 __all__ = [
@@ -131,15 +132,12 @@ def fewer_gpus(start: Changed) -> Changed | None:
 
 def larger_counts(problem: Problem, at_least: int) -> Iterator[int]:
     """Counts above: up to a node one by one, then whole nodes, ever larger steps; multiples of what pins multiply to."""
-    node = problem.gpus_per_node
-    pinned = {pin.decision: int(pin.value or 1) for pin in problem.pins if isinstance(pin, Pin)}
-    dense = math.prod(pinned.get(name, 1) for name in ("tp", "pp", "cp", "dp"))
-    expert = math.prod(pinned.get(name, 1) for name in ("ep", "etp", "edp", "pp"))
-    unit = math.lcm(dense, expert)
+    node, unit = problem.gpus_per_node, pinned_unit(problem)
+    pinned = {pin.decision for pin in problem.pins if isinstance(pin, Pin)}
     if unit == 1 and at_least < node:
         yield from range(at_least, node)
     step = math.lcm(unit, node)
-    if {"tp", "pp", "cp", "dp"} <= pinned.keys():
+    if {"tp", "pp", "cp", "dp"} <= pinned:
         step = unit
     count, tried = -(-at_least // step) * step, 0
     while tried < MOST_TRIES["gpus"] and count <= LARGEST_GPUS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ from solver.answer import Answer, answer_of
 from solver.because import Step, degree_words, gib, steps_of
 from solver.certificate import Certified, NotAConflict, certified
 from solver.conflicts import Conflicts, conflicts_of
-from solver.edits import asked_words
+from solver.edits import asked_words, switch_words
 from solver.explain import Exhausted, Minimal
 from solver.feasibility import least_memory
 from solver.idle import Excluded, excluded
@@ -90,8 +91,9 @@ class Refutation:
 
     @property
     def blamed(self) -> tuple[Blamed, ...]:
-        """The user's own words in the conflicts, then the values that were taken over."""
-        return tuple(_blamed(self.problem, self.core))
+        """The user's own words in the conflicts, then values that were taken over: of defaults those that a step tells."""
+        told = " ".join(step.text for explained in self.explained for step in explained.steps)
+        return tuple(_blamed(self.problem, self.core, told))
 
     def to_mapping(self) -> dict[str, Any]:
         """The ``explanation`` of the JSON of ``solve``."""
@@ -155,9 +157,10 @@ def _certified_at_last(problem: Problem, found: Conflicts, ways: WaysOut, idle: 
 
 def _miss(problem: Problem, found: Conflicts, ways: WaysOut) -> Miss | None:
     """Where only memory is missing, the layout that misses by least; else the layout of the cheapest way out."""
-    layout = ways.least or _nearest_layout(problem, found, ways)
-    if layout is None:
+    nearest = ways.least or _nearest_layout(problem, found, ways)
+    if nearest is None:
         return None
+    layout = replace(nearest, settings=problem.settings)  # a way out may have other switches
     violations = []
     for rule in enforced_rules(problem):
         fact = rule.why(problem, layout)
@@ -192,7 +195,7 @@ def _innocent(problem: Problem, found: Conflicts) -> list[str]:
     return [asked_words(pin) for pin in problem.pins if pin.id not in guilty]
 
 
-def _blamed(problem: Problem, core: tuple[Rule, ...]) -> list[Blamed]:
+def _blamed(problem: Problem, core: tuple[Rule, ...], told: str) -> list[Blamed]:
     out = [Blamed(asked_words(rule), _origin_of(rule)) for rule in core if rule.stratum is Stratum.PIN]
     read = {name for rule in core for name in rule.reads}
     if problem.global_batch_size is not None and any("global_batch_size" in rule.scope for rule in core):
@@ -211,10 +214,11 @@ def _blamed(problem: Problem, core: tuple[Rule, ...]) -> list[Blamed]:
         origin = problem.origin(name)
         if name == "budget_bytes":
             out.append(_memory_blame(problem, text))
-        else:
+        elif origin.kind != "default" or re.search(rf"\b{getattr(problem, name)}\b", told):
             out.append(Blamed(text, origin, _note(origin)))
     changed = problem.settings.changed()
-    out += [Blamed(f"{name}={changed[name]}", problem.origin(name)) for name in sorted(read & changed.keys())]
+    switches = {switch_words(problem, name): problem.origin(name) for name in sorted(read & changed.keys())}
+    out += [Blamed(text, origin) for text, origin in switches.items()]
     model = sorted(name for name in read if hasattr(problem.model, name) and name not in changed)
     values = [f"{name}={_short(v)}" for name in model if (v := getattr(problem.model, name)) not in (None, False)]
     if values:

@@ -8,14 +8,13 @@ from typing import Any
 
 from constraints.errors import RequestError
 from constraints.generations import GENERATIONS
-from constraints.layout import Settings
 from constraints.precision_names import PRECISIONS
 from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Stratum
 from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
-from solver.memory_options import imbalance_percent, with_memory_options
+from solver.memory_options import imbalance_percent, switches_by_option, with_memory_options
 from solver.pinned import pinned_words, similar
 from solver.request import Request
 
@@ -45,7 +44,7 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
     pinned = pinned_words(request)
     if pinned.model_fields:
         model = replace(model, **pinned.model_fields)
-    settings = with_memory_options(request, Settings(**pinned.switches))
+    settings = with_memory_options(request, pinned.switches)
     budget = _positive(request, "memory_gib", LARGEST_GIB)
     _positive(request, "time_limit", LONGEST_SECONDS)
     seq_length = request.seq_length
@@ -91,6 +90,8 @@ def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
     for name in ("gpus_per_node", "nvlink_domain"):
         origins.setdefault(name, catalog)
     origins["budget_bytes"] = origins.get("memory_gib", catalog)
+    for key, switches in switches_by_option(request).items():
+        origins |= dict.fromkeys((f"option {key}", *switches) if switches else (), request.origin(key))
     for name in (
         "seq_length",
         "precision",

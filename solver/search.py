@@ -10,6 +10,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.layout import BLOCK, Layout
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.arithmetic import LARGEST
@@ -91,6 +92,8 @@ def best_layouts(
     that it was solved under.
     """
     deadline = time.monotonic() + seconds
+    if fewest_gpus(problem) > problem.gpus:  # no need to look at any
+        return Found("infeasible", ())
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
     if not found.layouts or found.status != "optimal" or not blocks or not _takes_blocks(problem):
         return found

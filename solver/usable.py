@@ -14,7 +14,9 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
+from constraints.arithmetic import ceil_div
 from constraints.layout import Layout
+from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions
 from constraints.registry import enforced_rules
@@ -40,14 +42,15 @@ def largest_usable(problem: Problem, at_most: int, *, step: int = 1, deadline: f
     The problem's own count does not matter. Raises :class:`Undecided` when ``deadline`` (of ``time.monotonic``) has passed,
     and :class:`~solver.search.Disagreement` if a rule outside the solver refuses a layout.
     """
-    return _first(problem, range(at_most, 0, -step), deadline, lambda count: count * -1)
+    return _first(problem, range(at_most, fewest_gpus(problem) - 1, -step), deadline, lambda count: count * -1)
 
 
 def smallest_usable(
     problem: Problem, at_least: int, at_most: int, *, step: int = 1, deadline: float = float("inf")
 ) -> int | None:
     """The fewest GPUs from ``at_least`` to ``at_most`` on which there is a layout, going up by ``step``. Raises likewise."""
-    return _first(problem, range(at_least, at_most + 1, step), deadline, lambda count: count)
+    too_few = ceil_div(max(0, fewest_gpus(problem) - at_least), step)
+    return _first(problem, range(at_least + too_few * step, at_most + 1, step), deadline, lambda count: count)
 
 
 def _first(problem: Problem, counts: Sequence[int], deadline: float, cost: Callable[[Any], Any]) -> int | None:

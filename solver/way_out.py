@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from constraints.layout import Layout
+from constraints.partition.kinds import runs_of
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
 from solver.completion import placed
@@ -22,9 +23,11 @@ COSTS = {
 MOST_SEARCHED = 500
 """Size of the problems that are searched for their best layout, together about half a second; beyond it a layout is shown
 that is only known to keep the rules. Sizes and no time, so that the same request gets the same report."""
-MOST_WORK = 0.5
-"""Deterministic time of one search: many times what one of such a size mostly takes."""
+MOST_WORK = 0.25
+"""Deterministic time of all searches together: many times what they mostly take."""
 LONGEST_SEARCH = 60.0
+ALTERNATING = 12
+"""Layers of alternating kinds that make as much work as one layer of a first run."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +45,26 @@ class WayOut:
 
     @property
     def text(self) -> str:
-        return " ".join(str(edit) for edit in self.changed.edits)
+        """What to type, then what to leave out."""
+        return " ".join(str(edit) for edit in sorted(self.changed.edits, key=lambda edit: not edit.text))
 
 
 class BestLayouts:
     """Searches for the best layout of each way, as long as they are small together."""
 
     def __init__(self) -> None:
-        self.left = MOST_SEARCHED
+        self.left, self.work = MOST_SEARCHED, MOST_WORK
 
     def layout(self, problem: Problem) -> Layout | None:
         """The best layout of ``problem`` by its objective; ``None`` if that is more work than is left."""
-        size, most = _search_size(problem), min(MOST_WORK, work_left())
-        if size > self.left:
+        size, most = _search_size(problem), min(self.work, work_left())
+        if size > self.left or self.work <= 0:
             return None
         self.left -= size
         with bounded_work(most):
             found = best_layouts(problem, seconds=LONGEST_SEARCH)
             used = most - work_left()
+        self.work -= used
         spend(used)
         return found.layouts[0] if found.status == "optimal" else None
 
@@ -73,7 +78,9 @@ class BestLayouts:
 
 
 def _search_size(problem: Problem) -> int:
-    """Pipeline shapes times tensor degrees: what the time of a search grows with."""
-    values = values_of_decisions(problem, wide=False)
+    """Pipeline shapes times tensor degrees: what the time of a search grows with. A rank has several ways to hold as many
+    layers beside a first run of others, and more where they alternate."""
+    values, runs = values_of_decisions(problem, wide=False), runs_of(problem.model)
     shapes = sum(len(virtual_stages(problem, pp, values["vpp"])) for pp in values["pp"])
-    return shapes * len(values["tp"])
+    ways = 1 + (runs.prefix if runs is not None else problem.model.num_layers // ALTERNATING)
+    return shapes * len(values["tp"]) * ways

@@ -42,6 +42,8 @@ from solver.way_out import COSTS, BestLayouts, WayOut
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
 MOST_WAYS = 6
+MULTIPLES = (1, 2, 4, 8)
+"""How many times a few nodes more are tried before more GPUs are looked for where no conflict speaks of them."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,7 @@ class _Finder:
             yield from self._way("sequence", start, nearest_sequence, sequence_distance)
         if "precision" in self.read and self.problem.precision != "bf16":
             yield from self._way("precision", start, lambda c: c.precision("bf16"))
-        if "gpus" in self.read and self._may("gpus"):
-            yield from self._machines(start)
+        yield from self._machines(start)
         if self.least is not None and self._may("memory"):
             yield from self._memory(start)
 
@@ -118,14 +119,28 @@ class _Finder:
         return not self.found.exhausted or any([k.name for k in c.knobs] == [knob] for c in self.found.corrections)
 
     def _machines(self, start: Changed) -> Iterator[WayOut]:
-        if not self.problem.allow_idle and self.problem.gpus > 1:
+        counted = "gpus" in self.read and self._may("gpus")
+        if counted and not self.problem.allow_idle and self.problem.gpus > 1:
             yield from self._way("idle", start, fewer_gpus, gpus_distance, note=_idle_note)
-        yield from self._way("gpus", start, self.more_gpus, gpus_distance, note=fewest_note)
+        if counted or self._may_want_more_gpus():
+            yield from self._way("gpus", start, self.more_gpus, gpus_distance, note=fewest_note)
+
+    def _may_want_more_gpus(self) -> bool:
+        """True if a few times as many GPUs have a layout, though the conflicts do not say so: they are about degrees that
+        these GPUs have, and more replicas share the optimizer's state."""
+        shared = all(CAPACITY in c.ids or any("gpus" in rule.reads for rule in c.rules) for c in self.found.conflicts)
+        if CAPACITY not in self.rules or not shared:
+            return False
+        at_least = self._at_least(self.problem) + self.problem.gpus_per_node
+        few = [nodes * times for nodes in islice(larger_counts(self.problem, at_least), 1) for times in MULTIPLES]
+        return first_feasible(map(Changed(self.problem).gpus, few)) is not None
 
     def _memory(self, start: Changed) -> Iterator[WayOut]:
         if not self.problem.allow_borderline:
             yield from self._way("borderline", start, lambda c: c.borderline())
         yield from self._way("options", start, lighter_numbers)
+        if not self.problem.settings.use_distributed_optimizer:
+            yield from self._way("options", start, partial(Changed.switch_off, name="use_distributed_optimizer"))
         if self.problem.task != "lora" and not self.problem.settings.optimizer_cpu_offload:
             offload = {"optimizer_cpu_offload": True, "optimizer_offload_fraction": 1.0}
             yield from self._way("offload", start, lambda c: c.switched("--offload-optimizer 100%", **offload))
@@ -144,8 +159,12 @@ class _Finder:
 
     def more_gpus(self, start: Changed) -> Changed | None:
         """The nearest larger count that has a layout, whole nodes first."""
-        at_least = max(start.problem.gpus + 1, fewest_gpus(start.problem))
-        return first_feasible(start.gpus(count) for count in larger_counts(start.problem, at_least))
+        counts = larger_counts(start.problem, self._at_least(start.problem))
+        return first_feasible(start.gpus(count) for count in counts)
+
+    def _at_least(self, problem: Problem) -> int:
+        """A larger count than there are, on which the model's state may lie."""
+        return max(problem.gpus + 1, fewest_gpus(problem))
 
     # -- several changes
 
@@ -167,7 +186,7 @@ class _Finder:
         """The last resort: every pin and switch released, then the batch, the GPUs or the machine moved as needed."""
         start = Changed(self.problem)
         for name in self.problem.settings.changed():
-            if name in self.read:
+            if name in self.read and name in start.problem.settings.changed():  # one option may set several
                 start = start.switch_off(name)
         pins = list(self.pins.values())
         moves: tuple[tuple[str, Move], ...] = (

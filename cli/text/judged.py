@@ -11,6 +11,8 @@ from cli.text.bars import memory_bars
 from cli.text.page import Page
 from cli.text.solved import one_line
 from cli.text.time import seconds
+from constraints.registry import broken_rules
+from constraints.rule import Stratum
 from solver.answer import Answer
 from solver.verdict import Verdict
 
@@ -74,6 +76,10 @@ def _nearest(page: Page, nearest: Nearest | None) -> None:
     page.entry("", f"changed: {', '.join(nearest.words)}")
     memory = f"memory {answer.memory.verdict}" if answer.memory.verdict != "does not fit" else "it does not fit either"
     page.entry("", f"{seconds(answer.timing.step.step_ns)} a step; {memory}")
+    broken = broken_rules(answer.problem, answer.layout, Stratum.ADVICE)
+    relaxed = " ".join(f"--relax {rule.id}" for rule in broken if rule.enforced_by_solve)
+    if relaxed:
+        page.entry("", f"solve would not take it without {relaxed}")
 
 
 def _single(page: Page, single: Sequence[SingleChange]) -> None:

@@ -9,9 +9,9 @@ import click
 from cli.text.page import LABEL, Page
 from cli.text.proof import steps_of
 from cli.text.time import seconds
-from constraints.memory.budget import memory_report
+from constraints.memory.budget import MemoryReport, memory_report
 from constraints.problem import GIB, Problem
-from constraints.rule import Rule
+from constraints.rule import Rule, Stratum
 from constraints.timing.step import step_time
 from solver.because import degree_words
 from solver.refutation import Blamed, Refutation
@@ -21,6 +21,8 @@ __all__ = ["refuted_text"]
 
 MOST_CONFLICTS = 3
 """Conflicts that are told step by step; of others the rules are named."""
+MUCH = 0.5
+"""From which share of the memory on what is too much is told as a multiple of it."""
 
 
 def refuted_text(page: Page, refutation: Refutation) -> None:
@@ -55,7 +57,10 @@ def refuted_text(page: Page, refutation: Refutation) -> None:
         page.entry("innocent", f"{', '.join(refutation.innocent)}: in no conflict")
     page.line()
     _proof(page, refutation)
-    page.entry("more", f"meshwright rules {code}")
+    rules = (refutation.explained[0].steps[-1].rules[0], *refutation.core)
+    told = next((rule.id for rule in rules if rule.stratum is not Stratum.PIN), None)  # the user's words have no page
+    if told is not None:
+        page.entry("more", f"meshwright rules {told}")
 
 
 def _heading(refutation: Refutation, number: int) -> str:
@@ -77,18 +82,22 @@ def _source(rule: Rule) -> str:
 
 def _where(page: Page, blamed: Blamed) -> None:
     origin = blamed.origin
-    note = f"  ({blamed.note})" if blamed.note else ""
     excerpt = _excerpt(str(origin)) if origin.kind == "file" else None
     if excerpt is None:
-        words = str(origin)
-        told = words.split()[0] in blamed.text or (origin.kind == "catalog" and words.startswith("catalog "))
-        at = "" if told else f"  <- {words}"
-        page.entry("-->", f"{blamed.text}{at}{note}")
+        note = ", ".join(part for part in (_place(blamed), blamed.note) if part)
+        page.entry("-->", f"{blamed.text}  ({note})" if note else blamed.text)
         return
     line, column = excerpt
-    page.raw("-->", f"{origin}{note}")
+    page.raw("-->", f"{origin}  ({blamed.note})" if blamed.note else str(origin))
     page.raw("", f"  {line}")
     page.raw("", f"  {' ' * column}{click.style('^' * max(1, _width(line, column)), fg='red')}")
+
+
+def _place(blamed: Blamed) -> str:
+    """Where it comes from, unless its own words or the note say so."""
+    words = str(blamed.origin)
+    told = blamed.origin.kind == "default" or words.startswith("catalog ") or words.split()[0] in blamed.text
+    return "" if told else words
 
 
 def _excerpt(place: str) -> tuple[str, int] | None:
@@ -120,8 +129,9 @@ def _miss(page: Page, refutation: Refutation) -> None:
     for rule, text in miss.violations[:4]:
         page.entry("", f"{text} [{rule.id}]")
     if miss.over_gib is not None:
-        budget = refutation.problem.budget_bytes / GIB
-        page.entry("", f"{miss.over_gib:.1f} GiB too much: {1 + miss.over_gib / budget:.1f} times what there is")
+        share = miss.over_gib * GIB / refutation.problem.budget_bytes
+        much = f"{1 + share:.1f} times what there is" if share >= MUCH else f"{100 * share:.1f}% more than there is"
+        page.entry("", f"{miss.over_gib:.1f} GiB too much: {much}")
 
 
 def _ways(page: Page, refutation: Refutation) -> None:
@@ -133,7 +143,7 @@ def _ways(page: Page, refutation: Refutation) -> None:
         )
         return
     ways = refutation.ways.ways
-    page.line(click.style("ways out", bold=True) + f" ({_tried(refutation)})")
+    page.entry("ways out", _tried(refutation))
     mixed = any(way.best for way in ways) and not all(way.best for way in ways)
     for letter, way in zip("abcdefgh", ways, strict=False):
         _way(page, refutation.problem, letter, way, mixed=mixed)
@@ -156,16 +166,24 @@ def _way(page: Page, asked: Problem, letter: str, way: WayOut, *, mixed: bool) -
     if note and not fits:
         page.entry("", note)
     report = memory_report(way.changed.problem, way.layout)
-    memory = f", up to {report.high_bytes / GIB:.1f} of {report.budget_bytes / GIB:.1f} GiB" if report else ""
+    memory = f", {_memory(report)}" if report else ""
     plain = " (not searched for the best)" if mixed and not way.best else ""
     time = f", {seconds(step_time(way.changed.problem, way.layout).step_ns)} a step" if way.best else ""
     page.entry("", f"{degree_words(asked, way.layout)}{time}{memory}{plain}")
 
 
+def _memory(report: MemoryReport) -> str:
+    """What the fullest stage needs of what there is."""
+    low, high, budget = (size / GIB for size in (report.low_bytes, report.high_bytes, report.budget_bytes))
+    if report.verdict == "borderline":
+        return f"borderline: {low:.1f} to {high:.1f} of {budget:.1f} GiB"
+    return f"up to {high:.1f} of {budget:.1f} GiB"
+
+
 def _proof(page: Page, refutation: Refutation) -> None:
     proof = refutation.proof
     if not proof.steps:
-        page.entry("proof", "solver: two models of CP-SAT agree; too large for a certificate")
+        page.entry("proof", "solver: CP-SAT alone says so; too large for a certificate")
         return
     if refutation.problem.allow_idle:
         _idle(page, refutation)

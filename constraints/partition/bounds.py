@@ -7,9 +7,9 @@ numbers: the checker of certificates does not look at the solver's model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from constraints.partition.kinds import Runs, ends_with, fewest_in_windows, runs_of, starts_with
@@ -23,6 +23,8 @@ __all__ = ["Forms", "Pipelines"]
 
 Held = list[tuple[LayerKind, int, int]]
 """(kind, layers, live layers) on a rank."""
+Way = Callable[[int], Held | None]
+"""What a rank with so many layers of the body holds; ``None`` if it cannot hold them in that way."""
 Formulas = Callable[[Any], Iterable[int]]
 """The least that quantities of a rank come to; each grows by the same with every layer and with every activation alive."""
 
@@ -110,7 +112,8 @@ class Forms:
         self.runs = runs_of(model)
         self.kinds = sorted(set(model.layer_kinds)) if self.runs is None else [self.runs.common]
         self.body = self.runs.body if self.runs is not None else model.num_layers
-        self._made: dict[str, Any] = {}
+        self._empty: dict[str, tuple[Rank, list[int]]] = {}
+        self._more: dict[tuple[str, LayerKind, str], list[int]] = {}
 
     def may_keep_within(self, pipelines: Pipelines, bound: int) -> bool:
         """False if no partition of the layers, on none of ``pipelines``, keeps every quantity of every rank within
@@ -124,12 +127,17 @@ class Forms:
 
     def _most(self, pipelines: Pipelines, rank: int, bound: int) -> int | None:
         """The most layers of the body that the rank can take; ``None`` if it must hold one and is then beyond the bound."""
-
-        def within(layers: int) -> bool:
-            return any(self._largest(pipelines, rank, held) <= bound for held in self._counts(pipelines, rank, layers))
-
-        most = most_that(within, self.body)
+        most = 0
+        for way in self._ways(pipelines, rank):
+            takes = partial(self._takes, _where(pipelines.pp, rank), bound, way, most)
+            if most < self.body and takes(1):  # mostly another way takes no more than the first
+                most += most_that(takes, self.body - most)
         return None if self._holds_some(pipelines, rank) and not most else most
+
+    def _takes(self, where: str, bound: int, way: Way, layers: int, more: int) -> bool:
+        """True if the rank that holds ``layers`` and ``more`` of the body in that way is within the bound."""
+        held = way(layers + more)
+        return held is not None and self._within(where, held, bound)
 
     def _holds_some(self, pipelines: Pipelines, rank: int) -> bool:
         """True if a layer of the body is on the rank for certain; else it may hold other kinds than the form's."""
@@ -137,63 +145,60 @@ class Forms:
         may_be_early = early and (rank < pipelines.pp - 1 or not pipelines.plain)
         return not (self.idle or may_be_early)
 
-    def _largest(self, pipelines: Pipelines, rank: int, held: Held) -> int:
-        """The largest quantity of the rank that holds so much."""
-        where = _where(pipelines.pp, rank)
-        if where not in self._made:
-            self._made[where] = self._form(where)
-        base, layer, live = self._made[where]
-        totals = base
-        for kind, count, alive in held:
-            totals = [total + each * count for total, each in zip(totals, layer[kind], strict=True)]
-            if self.alive:
-                totals = [total + each * alive for total, each in zip(totals, live[kind], strict=True)]
-        largest: int = max(totals)
-        return largest
+    def _within(self, where: str, held: Held, bound: int) -> bool:
+        """True if every quantity of the rank that holds so much is within ``bound``."""
+        totals = self._with_none(where)[1]
+        for kind, layers, _ in held:
+            totals = self._grown(totals, layers, where, kind, "layers")
+        if not self.alive or max(totals) > bound:  # what is alive comes on top
+            return max(totals) <= bound
+        for kind, _, alive in held:
+            totals = self._grown(totals, alive, where, kind, "live")
+        return max(totals) <= bound
 
-    def _form(self, where: str) -> tuple[list[int], Mapping[LayerKind, list[int]], Mapping[LayerKind, list[int]]]:
-        """The quantities with no layer, and what a layer and a live layer of each kind adds to each."""
-        first, last = where in ("first", "alone"), where in ("last", "alone")
-        mtp = self.model.mtp_layers if last else 0
-        kinds = tuple(self.kinds) if self.runs is not None and not self.idle else ()
-        boundaries = {"alone": 0, "between": 2 * self.chunks}.get(where, 2 * self.chunks - 1)
-        tail = tuple((kind, mtp) for kind in self.model.mtp_kinds) if mtp else ()
-        empty = Rank(tail, tail, kinds, (), boundaries, embedding=first, loss=last, mtp=mtp)
-        base = list(self.formulas(empty))
+    def _grown(self, totals: list[int], count: int, where: str, kind: LayerKind, counted: str) -> list[int]:
+        """``totals`` with ``count`` more of ``kind``, as it is ``counted``."""
+        if not count:
+            return totals
+        return [total + count * each for total, each in zip(totals, self._added(where, kind, counted), strict=True)]
 
-        def added(**fields: Any) -> list[int]:
-            return [value - start for value, start in zip(self.formulas(replace(empty, **fields)), base, strict=True)]
+    def _with_none(self, where: str) -> tuple[Rank, list[int]]:
+        """A rank that holds no layer of the decoder, and its quantities."""
+        if where not in self._empty:
+            first, last = where in ("first", "alone"), where in ("last", "alone")
+            mtp = self.model.mtp_layers if last else 0
+            kinds = tuple(self.kinds) if self.runs is not None and not self.idle else ()
+            boundaries = {"alone": 0, "between": 2 * self.chunks}.get(where, 2 * self.chunks - 1)
+            tail = tuple((kind, mtp) for kind in self.model.mtp_kinds) if mtp else ()
+            empty = Rank(tail, tail, kinds, (), boundaries, embedding=first, loss=last, mtp=mtp)
+            self._empty[where] = empty, list(self.formulas(empty))
+        return self._empty[where]
 
-        every = self.kinds if self.runs is None and not first else sorted({*self.model.layer_kinds})
-        layer = {kind: added(layers=_plus(tail, kind)) for kind in every}
-        live = {kind: added(live=_plus(tail, kind)) for kind in every} if self.alive else {}
-        return base, layer, live
+    def _added(self, where: str, kind: LayerKind, counted: str) -> list[int]:
+        """What one of ``kind`` adds to each quantity: of the "layers", or of the "live" ones."""
+        key = where, kind, counted
+        if key not in self._more:
+            empty, base = self._with_none(where)
+            changes: dict[str, Any] = {counted: _plus(empty.layers, kind)}
+            grown = self.formulas(replace(empty, **changes))
+            self._more[key] = [value - start for value, start in zip(grown, base, strict=True)]
+        return self._more[key]
 
-    def _counts(self, pipelines: Pipelines, rank: int, layers: int) -> Iterator[Held]:
-        """What a rank with ``layers`` layers of the body holds at least: one of these."""
+    def _ways(self, pipelines: Pipelines, rank: int) -> Iterator[Way]:
+        """What the rank holds at least: one of these, by how many layers of the body it has."""
         runs = self.runs
         if runs is None:
-            counts = [(kind, self._fewest(pipelines, kind, rank, layers)) for kind in self.kinds]
-            yield [(kind, count, pipelines.alive(rank, count)) for kind, count in counts]
+            yield partial(self._of_each_kind, pipelines, rank)
         elif runs.prefix and pipelines.pp > 1 and not pipelines.plain:
-            yield from self._with_early(pipelines, runs, rank, layers)
+            alive = pipelines.in_first_run(rank, runs.prefix, self.model.num_layers)
+            for early in range(runs.prefix + 1):
+                yield partial(_with_early, pipelines, rank, runs, early, alive)
         else:
-            held = [(runs.common, layers, pipelines.alive(rank, layers))]
-            if rank == 0 and runs.prefix and layers:  # all of the first run is on this rank if any of the body is
-                held.append((runs.early, runs.prefix, runs.prefix * min(pipelines.pp, pipelines.microbatches)))
-            yield held
+            yield partial(_of_body, pipelines, rank, runs)
 
-    def _with_early(self, pipelines: Pipelines, runs: Runs, rank: int, layers: int) -> Iterator[Held]:
-        """The same for each number of layers of the first run that may be on the rank beside.
-
-        Where its first chunk holds some, the others may hold more of the body than would be even.
-        """
-        fewest, most = pipelines.in_first_run(rank, runs.prefix, self.model.num_layers)
-        for early in range(runs.prefix + 1):
-            if rank == 0 and early < min(runs.prefix, (layers + early) // max(pipelines.chunks)):
-                continue
-            later = max(0, pipelines.alive(rank, layers + early) - early * most)
-            yield [(runs.early, early, early * fewest), (runs.common, layers, later)]
+    def _of_each_kind(self, pipelines: Pipelines, rank: int, layers: int) -> Held:
+        counts = [(kind, self._fewest(pipelines, kind, rank, layers)) for kind in self.kinds]
+        return [(kind, count, pipelines.alive(rank, count)) for kind, count in counts]
 
     def _fewest(self, pipelines: Pipelines, kind: LayerKind, rank: int, layers: int) -> int:
         return min(self._fewest_on(chunks, pipelines.pp, kind, rank, layers) for chunks in pipelines.chunks)
@@ -206,6 +211,28 @@ class Forms:
         length, longer = divmod(layers, chunks)
         windows = ((length, chunks - longer), (length + 1, longer))
         return sum(fewest_in_windows(self.model, kind, size) * times for size, times in windows if times)
+
+
+def _of_body(pipelines: Pipelines, rank: int, runs: Runs, layers: int) -> Held:
+    held = [(runs.common, layers, pipelines.alive(rank, layers))]
+    if rank == 0 and runs.prefix and layers:  # all of the first run is on this rank if any of the body is
+        held.append((runs.early, runs.prefix, runs.prefix * min(pipelines.pp, pipelines.microbatches)))
+    return held
+
+
+def _with_early(
+    pipelines: Pipelines, rank: int, runs: Runs, early: int, alive: tuple[int, int], layers: int
+) -> Held | None:
+    """With ``early`` layers of the first run beside, which keep ``alive`` micro-batches at least and at most; ``None`` if the
+    first rank must have more of them.
+
+    Where its first chunk holds some, the others may hold more of the body than would be even.
+    """
+    if rank == 0 and early < min(runs.prefix, (layers + early) // max(pipelines.chunks)):
+        return None
+    fewest, most = alive
+    later = max(0, pipelines.alive(rank, layers + early) - early * most)
+    return [(runs.early, early, early * fewest), (runs.common, layers, later)]
 
 
 def _where(pp: int, rank: int) -> str:

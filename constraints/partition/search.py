@@ -93,10 +93,11 @@ def _regular_splits(model: ModelSpec, pp: int, vpp: int) -> Iterator[PipelineSpl
 
 
 def _assignments(
-    model: ModelSpec, pp: int, vpp: int, least: int, unevenness: int | None = None
+    model: ModelSpec, pp: int, vpp: int, least: int, unevenness: int | None = None, *, even_first: bool = False
 ) -> Iterator[tuple[Assignment, PipelineSplit]]:
     """Those splits as they come out, where every rank holds ``least`` layers or more; as uneven as said, if it is."""
-    for sizes, split in _coming_out(model, pp, vpp):
+    splits: Iterable[tuple[tuple[int, ...], PipelineSplit]] = _coming_out(model, pp, vpp)
+    for sizes, split in sorted(splits, key=lambda made: _unevenness(made[0])) if even_first else splits:
         if unevenness in (None, _unevenness(sizes)) and all(sum(sizes[rank::pp]) >= least for rank in range(pp)):
             yield from_sizes(model, pp, sizes), split
 
@@ -115,14 +116,21 @@ def _coming_out(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[tuple[int
 
 
 def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | None:
-    """The best of the splits with a short form."""
+    """The best of the splits with a short form.
+
+    Even ones are looked at first: of the others a rank that holds more mostly counts more than they, or does not fit.
+    """
     model, x = ranks.model, ranks.layout
     best: tuple[tuple[int, ...], Partition] | None = None
-    for assignment, split in _assignments(model, x.pp, x.chunks_per_rank, least):
-        parts = list(enumerate(assignment.of_ranks()))
+    for assignment, split in _assignments(model, x.pp, x.chunks_per_rank, least, even_first=True):
+        parts = sorted(enumerate(assignment.of_ranks()), key=lambda part: -sum(chunk.layers for chunk in part[1]))
+        if best is not None and any(ranks.measure(names[0], rank, chunks) > best[0][0] for rank, chunks in parts):
+            continue
+        if not all(ranks.fits(rank, chunks) for rank, chunks in parts):
+            continue
         measures = tuple(max(ranks.measure(name, rank, chunks) for rank, chunks in parts) for name in names)
         key = (*measures, _unevenness(assignment.sizes))
-        if (best is None or key < best[0]) and all(ranks.fits(rank, chunks) for rank, chunks in parts):
+        if best is None or key < best[0]:
             best = key, Partition(assignment, split)
     return None if best is None else best[1]
 

@@ -164,16 +164,17 @@ def _from_layout(model: ModelSpec, pp: int, vpp: int, text: str) -> Assignment |
 def simplest_split(model: ModelSpec, assignment: Assignment) -> PipelineSplit:
     """The simplest form in which Megatron can be told ``assignment``: even, then account, then first/last, then layout.
 
-    With virtual stages first/last is passed over: Megatron-LM#1584 reports wrong layer offsets, and its maintainers'
-    answer is the layout string.
+    A hybrid model counts no embedding or loss as a layer. With virtual stages first/last is passed over: Megatron-LM#1584
+    reports wrong layer offsets, and its maintainers' answer is the layout string.
     """
     pp, vpp = assignment.pp, len(assignment.chunks) // assignment.pp
-    forms = [
-        PipelineSplit(),
-        PipelineSplit(account_for_embedding=True, account_for_loss=True),
-        PipelineSplit(account_for_loss=True),
-        PipelineSplit(account_for_embedding=True),
-    ]
+    forms = [PipelineSplit()]
+    if not model.is_hybrid:
+        forms += [
+            PipelineSplit(account_for_embedding=True, account_for_loss=True),
+            PipelineSplit(account_for_loss=True),
+            PipelineSplit(account_for_embedding=True),
+        ]
     if vpp == 1 and pp > 1:
         first, last = assignment.sizes[0], assignment.sizes[-1]
         forms += [PipelineSplit(first=first), PipelineSplit(last=last), PipelineSplit(first=first, last=last)]

@@ -140,6 +140,7 @@ class Partial:
         problem = space.problem
         self._space, self._problem, self._taken = space, problem, taken
         self.settings, self.gpus = problem.settings, problem.gpus
+        self.__dict__.update(taken)  # what has another form in a layout is a property, which goes before
 
     def kept_by(self, rule: Rule) -> bool:
         """Whether ``rule`` holds, if what is decided is enough to say so. Raises :class:`Open` for the first thing that is
@@ -147,8 +148,6 @@ class Partial:
         return rule.holds(self._problem, cast(Layout, self))
 
     def __getattr__(self, name: str) -> Any:
-        if name in self._taken:
-            return self._taken[name]
         raise Open(name)
 
     @property

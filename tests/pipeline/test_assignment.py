@@ -20,7 +20,7 @@ from constraints.pipeline.assignment import (
 )
 from constraints.pipeline.language import parse_layout
 from models_catalog.schema import LayerKind, ModelSpec
-from tests.rules.builders import model
+from tests.rules.builders import hybrid, model
 
 DENSE, MOE = LayerKind("attention", "dense"), LayerKind("attention", "moe")
 
@@ -173,6 +173,17 @@ def test_a_written_assignment_reads_as_itself(made: tuple[ModelSpec, Assignment]
     assert assignment_of(spec, assignment.pp, vpp, PipelineSplit(layout=text)) == assignment
     assert parse_layout(text) == tuple(chunk.tokens() for chunk in assignment.chunks)
     assert simplest_split_of_text(spec, assignment.pp, len(assignment.chunks), text) == simplest_split(spec, assignment)
+
+
+@pytest.mark.parametrize("sizes", [(3, 4, 3), (3, 4), (4, 3), (4, 4, 3), (5, 2, 4)])
+def test_a_hybrid_model_is_told_its_uneven_ends(sizes: tuple[int, ...]) -> None:
+    """Counting embedding and loss as layers would say the first four too, and rules refuse that of a hybrid model."""
+    spec = hybrid(("M*-" * sum(sizes))[: sum(sizes)])
+    assignment = from_sizes(spec, len(sizes), sizes)
+    split = simplest_split_of_text(spec, len(sizes), len(sizes), assignment.text())
+    assert split is not None
+    assert split.form == "first-last"
+    assert assignment_of(spec, len(sizes), 1, split) == assignment
 
 
 @settings(max_examples=250, deadline=None, derandomize=True)
