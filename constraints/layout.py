@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-__all__ = ["BLOCK", "NO_RECOMPUTE", "WHOLE_LAYERS", "Layout", "PipelineSplit", "Recompute", "Settings"]
+__all__ = ["BLOCK", "GROUPS", "NO_RECOMPUTE", "WHOLE_LAYERS", "Layout", "PipelineSplit", "Recompute", "Settings"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,8 @@ class Recompute:
             return "none"
         if self.first:
             return f"full (block, {self.first} layer{'s' * (self.first > 1)} a chunk)"
+        if self.group > 1:
+            return f"full (uniform, groups of {self.group} layers)"
         if self.is_full:
             how = ", ".join(str(word) for word in (self.method, self.num_layers) if word is not None)
             return f"full ({how})" if how else "full"
@@ -93,6 +95,8 @@ WHOLE_LAYERS = Recompute("full", "uniform", 1)
 """Each layer by itself: what a layer costs that block recompute computes again."""
 BLOCK = Recompute("full", "block", 1)
 """Stands for block recompute where the count of layers is a decision of its own."""
+GROUPS = Recompute("full", "uniform", 2)
+"""Stands for uniform recompute in groups of several layers where their size is a decision of its own."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +231,11 @@ class Layout:
     def recompute_layers(self) -> int:
         """Layers at the start of each chunk that are computed again while the rest is not (block recompute), else 0."""
         return self.recompute.first
+
+    @property
+    def recompute_group(self) -> int:
+        """Layers between two inputs that full uniform recompute keeps; 1 with any other."""
+        return self.recompute.group
 
     @property
     def microbatch_group(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from constraints.layout import BLOCK, WHOLE_LAYERS, Recompute, Settings
+from constraints.layout import BLOCK, GROUPS, WHOLE_LAYERS, Recompute, Settings
 from constraints.partition.kinds import runs_of
 from constraints.timing.calibration import NEWEST_STACK, Calibration
 
@@ -93,7 +93,7 @@ class Problem:
         """What the solver may recompute, least first. Module names are those that Megatron accepts for this model.
 
         ``core_attn`` is left out: with fused attention it frees next to nothing (only the log-sum-exp). Block recompute
-        comes beside (:meth:`blocks`).
+        and uniform recompute in groups come beside (:meth:`counted`).
         """
         model = self.model
         light, heavy = [], []
@@ -112,23 +112,28 @@ class Problem:
         options.append(WHOLE_LAYERS)
         return tuple(options)
 
-    def blocks(self, chunks: int) -> tuple[Recompute, ...]:
-        """Block recompute as it is weighed on a pipeline of so many chunks: with every count that leaves a layer alone,
-        wherever the layers go. Only for the sake of time, and where all layers are alike but for a first run.
+    def counted(self, chunks: int) -> tuple[Recompute, ...]:
+        """Full recompute by count as it is weighed on a pipeline of so many chunks, wherever the layers go: block, with every
+        count that leaves a layer alone, and uniform, in groups that a mean chunk holds. Only for the sake of time, and where
+        all layers are alike but for a first run.
 
-        It takes less time than uniform recompute and needs more memory: where nothing else fits, it mostly does not either.
+        Block takes less time than layer by layer and needs more memory; groups take as long, and need less memory where many
+        inputs are alive.
         """
         if self.objective != "step-time" or runs_of(self.model) is None:
             return ()
-        return tuple(replace(BLOCK, num_layers=count) for count in range(1, -(-self.model.num_layers // chunks)))
+        longest = -(-self.model.num_layers // chunks)
+        blocks = (replace(BLOCK, num_layers=count) for count in range(1, longest))
+        return (*blocks, *(replace(GROUPS, num_layers=size) for size in range(2, longest + 1)))
 
     def recompute_level(self, recompute: Recompute) -> tuple[int, int]:
-        """The place of ``recompute`` among what may be recomputed, least first: block by count, before uniform."""
+        """The place of ``recompute`` among what may be recomputed, least first: block by count before uniform, layer by layer
+        before groups by size."""
         options = self.recompute_options
         last = len(options) - 1
-        return (
-            (last, recompute.first) if recompute.first else (options.index(recompute) + (recompute == options[-1]), 0)
-        )
+        if recompute.first:
+            return last, recompute.first
+        return (last + 1, recompute.group) if recompute.is_uniform else (options.index(recompute), 0)
 
     @property
     def uses_fp8(self) -> bool:

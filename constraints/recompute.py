@@ -103,7 +103,7 @@ class BlockLeavesSome(Rule):
 
     def post(self, model: Builder, problem: Problem) -> None:
         a, x = model.arithmetic, model.x
-        if not isinstance(x.recompute_layers, int) or x.recompute_layers:
+        if not isinstance(x.recompute_layers, int):
             model.at_most(a.mul(x.recompute_layers, a.mul(x.pp, x.vpp)), problem.model.num_layers - 1)
 
     def reason(self, problem: Problem, layout: Layout) -> str:
@@ -111,6 +111,37 @@ class BlockLeavesSome(Rule):
         return (
             f"recompute_method=block recompute_num_layers={layout.recompute_layers} on {chunks} chunks is no less than the "
             f"{problem.model.num_layers} layers"
+        )
+
+
+class GroupInChunk(Rule):
+    """Uniform recompute goes in groups that a chunk of mean length holds.
+
+    A group ends where its chunk ends: larger ones are the chunks themselves, and a smaller count says so.
+    """
+
+    id = "recompute.group-in-chunk"
+    stratum = Stratum.ADVICE
+    noticed = Noticed.NEVER
+    source = mcore("recompute.py", "checkpointed_forward")
+    scope = ("pp", "vpp", "recompute")
+    reads = ("num_layers",)
+    fix = "fewer recompute_num_layers"
+    example = "recompute_method=uniform recompute_num_layers=9 of 32 layers on pp=4"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return (layout.recompute_group - 1) * layout.pp * layout.chunks_per_rank < problem.model.num_layers
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        a, x = model.arithmetic, model.x
+        if not isinstance(x.recompute_group, int):
+            model.at_most(a.mul(x.recompute_group - 1, a.mul(x.pp, x.vpp)), problem.model.num_layers - 1)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        chunks = layout.pp * layout.chunks_per_rank
+        return (
+            f"recompute_method=uniform recompute_num_layers={layout.recompute_group} is more than the "
+            f"{problem.model.num_layers} layers have on each of {chunks} chunks"
         )
 
 
@@ -388,6 +419,7 @@ RULES = (
     FullRecompute(),
     MtpRecompute(),
     BlockLeavesSome(),
+    GroupInChunk(),
     SelectiveRecompute(),
     ModulesExist(),
     DistributedActivations(),

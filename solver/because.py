@@ -201,8 +201,8 @@ def degree_words(problem: Problem, layout: Layout) -> str:
     words += [f"ep={layout.ep}", f"etp={layout.etp}"] if problem.model.is_moe else []
     words += [f"dp={layout.dp}", f"mbs={layout.micro_batch_size}", f"gbs={layout.global_batch_size}"]
     words += [f"recompute={layout.recompute.granularity}"] if layout.recompute.granularity else []
-    if layout.recompute.first:
-        words.append(f"recompute_method=block recompute_num_layers={layout.recompute.first}")
+    if layout.recompute.by_chunk:
+        words.append(f"recompute_method={layout.recompute.method} recompute_num_layers={layout.recompute.num_layers}")
     return " ".join(words)
 
 

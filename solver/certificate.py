@@ -89,7 +89,7 @@ def _verified(problem: Problem, claim: Mapping[str, Any], fewer: Excluded | None
         done = verify(certificate)
     except (Refuted, BadFile) as error:
         raise Disagreement(f"the checker does not agree {what}: {error}") from error
-    steps, aside = sum(done.leaves.values()), "optimum" in claim and bool(problem.blocks(1))
+    steps, aside = sum(done.leaves.values()), "optimum" in claim and bool(problem.counted(1))
     return Certified(certificate, Proof(done.level, steps, done.over_partitions, aside))
 
 

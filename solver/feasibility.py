@@ -106,7 +106,7 @@ def least_memory(problem: Problem) -> Nearest | None:
     roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
     interleaving = not may_do_without_interleaving(problem)
     with bounded_work(min(MOST_WORK_ON_NEAREST, work_left())):
-        found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, blocks=False)
+        found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, counted=False)
     return Nearest(found.layouts[0], found.status == "optimal") if found.layouts else None
 
 

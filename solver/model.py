@@ -13,8 +13,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
-from constraints.layout import BLOCK, Layout, Recompute
-from constraints.partition.kinds import runs_of
+from constraints.layout import BLOCK, GROUPS, Layout, Recompute
 from constraints.pins import Pin
 from constraints.problem import Problem
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
@@ -24,9 +23,14 @@ from solver.arithmetic import Choice, CpSat, Linear
 from solver.placement import Held, Placement
 from solver.shapes import Shape, shape_of
 
-__all__ = ["Decisions", "Model"]
+__all__ = ["Decisions", "Model", "count_of"]
 
 Condition = Any
+
+
+def count_of(recompute: Recompute) -> str:
+    """The decision, a property of layouts too, that says how many layers a counted ``recompute`` is about."""
+    return "recompute_layers" if recompute.first else "recompute_group"
 
 
 @dataclass
@@ -45,6 +49,7 @@ class Decisions:
     sequence_parallel: Linear
     recompute: Choice
     recompute_layers: Any = 0
+    recompute_group: Any = 1
     num_microbatches: Any = None
     global_batch_size: Any = None
     batch_unit: Any = None
@@ -56,15 +61,20 @@ class Model:
     """A CP-SAT model of one problem. With ``explain`` each rule has a literal of its own, and domains are wider.
 
     Without ``interleaving`` (other than pinned) it is smaller, and what it finds is a layout all the same; that it finds
-    none proves nothing. With ``block`` it is about block recompute alone, whose count of layers is a decision; else about
-    all that is recomputed without counting.
+    none proves nothing. With ``counted`` (:data:`~constraints.layout.BLOCK`, :data:`~constraints.layout.GROUPS`) it is about
+    that way of full recompute alone, whose count of layers is a decision; else about all that is recomputed without counting.
     """
 
     def __init__(
-        self, problem: Problem, *, explain: bool = False, interleaving: bool = True, block: bool = False
+        self,
+        problem: Problem,
+        *,
+        explain: bool = False,
+        interleaving: bool = True,
+        counted: Recompute | None = None,
     ) -> None:
         self.problem = problem
-        self.explain, self.block = explain, block
+        self.explain, self.counted = explain, counted
         self.cp = cp_model.CpModel()
         self.arithmetic = CpSat(self.cp)
         self.literals: dict[str, Any] = {}
@@ -87,18 +97,16 @@ class Model:
 
     def _decide(self) -> Decisions:
         make = self.arithmetic.variable
-        options = (BLOCK,) if self.block else self.problem.recompute_options
+        options = (self.counted,) if self.counted else self.problem.recompute_options
         literals = tuple(self.cp.new_bool_var(f"recompute[{option}]") for option in options)
         self.cp.add_exactly_one(literals)
         names = (*DEGREES, "vpp", "micro_batch_size", "sequence_parallel")
         x = Decisions(**{name: make(self._domains[name], name) for name in names}, recompute=Choice(options, literals))
         a = self.arithmetic
-        if self.block:
+        if self.counted == BLOCK:
             x.recompute_layers = make(range(1, self.problem.model.num_layers), "recompute_num_layers")
-        elif any(option.first for option in options) and runs_of(self.problem.model) is not None:
-            x.recompute_layers = make({option.first for option in options}, "recompute_num_layers")
-            for option, literal in zip(options, literals, strict=True):
-                self.cp.add(x.recompute_layers.expression() == option.first).only_enforce_if(literal)
+        elif self.counted == GROUPS:
+            x.recompute_group = make(range(2, self.problem.model.num_layers + 1), "recompute_num_layers")
         x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
         # tp with sequence parallelism, else 1
         x.sequence_shards = a.mul(x.tp - 1, x.sequence_parallel) + 1
@@ -319,8 +327,8 @@ class Model:
         x = self.x
         shape = next(shape for shape, literal in self.shapes if value(literal))
         recompute = next(o for o, lit in zip(x.recompute.options, x.recompute.literals, strict=True) if value(lit))
-        if self.block:
-            recompute = replace(recompute, num_layers=value(x.recompute_layers.expression()))
+        if self.counted:
+            recompute = replace(recompute, num_layers=value(getattr(x, count_of(recompute)).expression()))
         batch = x.global_batch_size
         return Layout(
             **{name: value(getattr(x, name).expression()) for name in DEGREES},

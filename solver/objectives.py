@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from constraints.arithmetic import Integers, ceil_div
-from constraints.layout import BLOCK, Layout
+from constraints.layout import Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.overhead import high_bytes
 from constraints.memory.stage import allocated_bytes, peaks
@@ -20,7 +20,7 @@ from constraints.timing.communication import communication_ns, transfer
 from constraints.timing.floor import step_floors_ns
 from constraints.timing.pipeline import PARTS, hop_weights
 from constraints.timing.step import stage_step, step_time
-from solver.model import Model
+from solver.model import Model, count_of
 from solver.tie_breaks import TIE_BREAKS
 
 __all__ = ["OBJECTIVES", "Objective", "layout_communication_ns", "post_tie_break", "tie_break_place"]
@@ -172,11 +172,11 @@ def post_tie_break(model: Model) -> Any:
 def tie_break_place(model: Model, layout: Layout) -> int | None:
     """What :func:`post_tie_break` comes to for ``layout``; ``None`` if a decision of it is not in the model's domains."""
     options = model.x.recompute.options
-    recompute = BLOCK if layout.recompute.first else layout.recompute
+    recompute = model.counted if model.counted and layout.recompute.by_chunk else layout.recompute
     digits: list[tuple[Any, int]] = []
     chosen = [
         (options, recompute),
-        *((ordered, getattr(layout, name) or int(name != "recompute_layers")) for name, ordered in _preferred(model)),
+        *((ordered, getattr(layout, name) or 1) for name, ordered in _preferred(model)),
     ]
     for ordered, value in chosen:
         if value not in ordered:
@@ -196,8 +196,7 @@ def _number(digits: list[tuple[Any, int]]) -> Any:
 
 def _preferred(model: Model) -> list[tuple[str, tuple[int, ...]]]:
     """The decisions of the tie-breaks, each with its values, preferred ones first."""
-    counted = () if isinstance(model.x.recompute_layers, int) else (("recompute_layers", 1),)
-    ranked = (*counted, *TIE_BREAKS)
+    ranked = ((count_of(model.counted), 1), *TIE_BREAKS) if model.counted else TIE_BREAKS
     values = [(name, sign, model.arithmetic.values_of(getattr(model.x, name))) for name, sign in ranked]
     return [(name, tuple(allowed[::sign])) for name, sign, allowed in values]
 

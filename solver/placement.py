@@ -23,7 +23,7 @@ from constraints.partition.rank import Rank
 from constraints.partition.windows import heaviest_windows
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
-from solver.blocks import Blocks
+from solver.counted import Blocks, Groups
 
 if TYPE_CHECKING:
     from solver.model import Model
@@ -59,7 +59,7 @@ class Placement:
         self.first, self.last = self._end("first"), self._end("last")
         self.early = self._early_on_first()
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
-        self.blocks = Blocks(self)
+        self.blocks, self.groups = Blocks(self), Groups(self)
         self._first_rank()
         self._last_rank()
         self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
@@ -284,6 +284,8 @@ class Placement:
     ) -> None:
         """The rank once for each set of kinds that it holds under some conditions."""
         fields |= {"twice": tuple(again[0].items()), "twice_live": tuple(again[1].items())}
+        if self.groups.decided:
+            fields["longest"], lives = self.groups.longest(counts), self.groups.inputs(lives)
         for kinds, conditions in certain:
             self.ranks.append(Rank(tuple(counts.items()), tuple(lives.items()), kinds, conditions, **fields))
 

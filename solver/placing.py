@@ -12,7 +12,7 @@ from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
 from solver.completion import placed, placed_somewhere
-from solver.model import Model
+from solver.model import Model, count_of
 
 __all__ = ["DEGREES", "DISTINCT", "differs", "forbid", "placed_solution", "with_other_chunks"]
 
@@ -71,7 +71,9 @@ def _likes(model: Model, layout: Layout) -> list[Layout]:
     left = model.arithmetic.values_of(model.x.vpp)
     others = (shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp not in (None, layout.vpp))
     found = [replace(layout, vpp=vpp) for vpp in others if vpp in left]
-    return [x for x in found if x.recompute_layers * x.pp * x.chunks_per_rank < model.problem.model.num_layers]
+    if not layout.recompute.by_chunk:
+        return found
+    return [x for x in found if x.recompute in model.problem.counted(x.pp * x.chunks_per_rank)]
 
 
 def differs(
@@ -87,15 +89,15 @@ def differs(
     """
     cp = cp or model.cp
     different = []
-    block = layout.recompute.first > 0
-    for name in (*decisions, *(("recompute_layers",) if block else ())):
+    counted = (count_of(layout.recompute),) if layout.recompute.by_chunk else ()
+    for name in (*decisions, *counted):
         value = int(getattr(layout, name) or (name == "vpp"))  # vpp 1 is no interleaving
         values = sorted(vpps) if name == "vpp" and vpps is not None else [value]
         literal = cp.new_bool_var(f"other[{name}]")
         others = cp_model.Domain.from_values(values).complement()
         cp.add_linear_expression_in_domain(getattr(model.x, name).expression(), others).only_enforce_if(literal)
         different.append(literal)
-    if block:
+    if counted:
         return different
     options, literals = model.x.recompute.options, model.x.recompute.literals
     return [*different, literals[options.index(layout.recompute)].negated()]

@@ -15,24 +15,24 @@ class Proof:
     """``level`` is ``exhaustive``, ``partition`` or ``solver``, as ``docs/certificates.md`` says.
 
     ``steps`` are the leaves of the trees that were checked without the solver (0: there are none), ``over_partitions`` those
-    of them that are about every partition of the layers. ``blocks_aside``: it does not exclude block recompute.
+    of them that are about every partition of the layers. ``counts_aside``: it does not exclude recompute by count.
     """
 
     level: str
     steps: int = 0
     over_partitions: int = 0
-    blocks_aside: bool = False
+    counts_aside: bool = False
 
 
 SOLVER = Proof("solver")
 """CP-SAT says so, and nothing else."""
 
 
-def proof_by_search(layouts: Iterable[Layout], *, blocks_aside: bool = False) -> Proof:
+def proof_by_search(layouts: Iterable[Layout], *, counts_aside: bool = False) -> Proof:
     """The proof of layouts that the search calls best, without a certificate.
 
     CP-SAT chooses degrees against a bound that no partition of the layers beats; where there are stages, the programme over
     all partitions then shows that it is met.
     """
     level = "partition" if any(layout.pp > 1 for layout in layouts) else SOLVER.level
-    return Proof(level, blocks_aside=blocks_aside)
+    return Proof(level, counts_aside=counts_aside)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import permutations
 from typing import NamedTuple
 
-from constraints.layout import BLOCK, Layout
+from constraints.layout import Layout
 from constraints.rule import Rule
 from solver.completion import completed, placed, some_split
 from solver.model import Model
@@ -122,7 +122,10 @@ class Ranking:
         """``layout`` with what it recomputes, and with all else that it may."""
         yield layout
         options = self.model.x.recompute.options
-        for option in self.problem.blocks(layout.pp * layout.chunks_per_rank) if options == (BLOCK,) else options:
+        if (of := self.model.counted) is not None:
+            every = self.problem.counted(layout.pp * layout.chunks_per_rank)
+            options = tuple(option for option in every if option.method == of.method)
+        for option in options:
             if option != layout.recompute:
                 yield replace(layout, recompute=option)
 

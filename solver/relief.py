@@ -62,8 +62,8 @@ def _candidates(problem: Problem, layout: Layout) -> Iterator[Candidate]:
     selective = [option for option in options if option.granularity == "selective"]
     full = [option for option in options if option.is_full]
     level = options.index(layout.recompute) if layout.recompute in options else len(options)
-    if layout.recompute.first:
-        level = len(options) - 2
+    if layout.recompute.by_chunk:
+        level = len(options) - (2 if layout.recompute.first else 1)
     for option in selective:
         if options.index(option) > level:
             modules = ",".join(option.modules)

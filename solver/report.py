@@ -36,8 +36,8 @@ class Report:
     wall_seconds: float | None
     certified: Proof | None = None
     """Where no layout is better than the first, and a certificate of that was checked: what it proves by."""
-    blocks_weighed: bool = True
-    """False if some layouts with block recompute that may be better were not tried."""
+    counts_weighed: bool = True
+    """False if some layouts with recompute by count that may be better were not tried."""
 
     @property
     def proof(self) -> Proof | None:
@@ -46,7 +46,7 @@ class Report:
             return self.refutation.proof
         if self.certified is None and self.status == "optimal":
             layouts = (answer.layout for answer in self.answers)
-            return proof_by_search(layouts, blocks_aside=not self.blocks_weighed)
+            return proof_by_search(layouts, counts_aside=not self.counts_weighed)
         return self.certified
 
     @cached_property
@@ -76,7 +76,7 @@ class Report:
                 "wall_seconds": None if self.wall_seconds is None else round(self.wall_seconds, 3),
                 "proof": self.proof.level if self.proof else None,
                 "proof_steps": (self.proof.steps or None) if self.proof else None,
-                "proof_leaves_aside": ["block recompute"] if self.proof and self.proof.blocks_aside else [],
+                "proof_leaves_aside": ["recompute by count"] if self.proof and self.proof.counts_aside else [],
             },
         }
 

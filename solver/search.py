@@ -9,7 +9,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import BLOCK, Layout
+from constraints.layout import BLOCK, GROUPS, Layout, Recompute
 from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
@@ -26,8 +26,8 @@ __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed",
 
 
 BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)
-MOST_WORK_ON_BLOCKS = 3.0
-"""Deterministic time in which block recompute is weighed against what is best without."""
+MOST_WORK_ON_COUNTS = 3.0
+"""Deterministic time in which one way of recompute by count is weighed against what is best without."""
 FIRST_TURN = 1.0
 """Deterministic time of the first turn of each way of branching: about as many seconds."""
 
@@ -44,7 +44,7 @@ class Disagreement(Exception):
 class Found:
     """What the search came to: ``optimal``, ``feasible`` (time ran out), ``infeasible`` or ``unknown``.
 
-    Not ``weighed``: the layouts are the best without block recompute; of those with it some were tried, not all.
+    Not ``weighed``: the layouts are the best without recompute by count; of those with it some were tried, not all.
     """
 
     status: str
@@ -83,36 +83,43 @@ def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
 
 
 def best_layouts(
-    problem: Problem, *, top: int = 1, seconds: float = 60.0, interleaving: bool = True, blocks: bool = True
+    problem: Problem, *, top: int = 1, seconds: float = 60.0, interleaving: bool = True, counted: bool = True
 ) -> Found:
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
-    Without ``interleaving`` virtual stages are left out (other than pinned ones), without ``blocks`` block recompute, which
-    is weighed against what is best without, in a model of its own. Raises :class:`Disagreement` if a solution breaks a rule
-    that it was solved under.
+    Without ``interleaving`` virtual stages are left out (other than pinned ones), without ``counted`` full recompute by count
+    of layers, which is weighed against what is best without, in models of its own. Raises :class:`Disagreement` if a solution
+    breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
     if fewest_gpus(problem) > problem.gpus:  # no need to look at any
         return Found("infeasible", ())
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
-    if not found.layouts or found.status != "optimal" or not blocks or not _takes_blocks(problem):
-        return found
-    most = min(MOST_WORK_ON_BLOCKS, work_left())
+    for stand_in in (BLOCK, GROUPS):
+        if counted and found.layouts and found.status == "optimal" and _takes(problem, stand_in):
+            found = _weighed(problem, found, Model(problem, interleaving=interleaving, counted=stand_in), top, deadline)
+    return found
+
+
+def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: float) -> Found:
+    """The best of what was ``found`` and of the layouts of ``model``, which recomputes by count."""
+    most = min(MOST_WORK_ON_COUNTS, work_left())
     with bounded_work(most):
         last = found.layouts[-1] if len(found.layouts) == top else None
-        beside = _best_of(problem, Model(problem, interleaving=interleaving, block=True), top, deadline, last)
+        beside = _best_of(problem, model, top, deadline, last)
         used = most - work_left()
     spend(used)
     measure = OBJECTIVES[problem.objective].measure
     every = sorted((*found.layouts, *beside.layouts), key=lambda x: (measure(problem, x), tie_break_key(problem, x)))
-    return Found("optimal", tuple(every[:top]), weighed=beside.status in ("optimal", "infeasible"))
+    weighed = found.weighed and beside.status in ("optimal", "infeasible")
+    return Found("optimal", tuple(every[:top]), weighed=weighed)
 
 
-def _takes_blocks(problem: Problem) -> bool:
-    """False if there is no block recompute to consider, or what is asked for rules it out whatever the degrees are."""
-    asked = Layout(recompute=BLOCK, settings=problem.settings)
+def _takes(problem: Problem, stand_in: Recompute) -> bool:
+    """False if there is nothing like ``stand_in`` to weigh, or what is asked for rules it out whatever the degrees are."""
+    asked = Layout(recompute=stand_in, settings=problem.settings)
     rules = (rule for rule in enforced_rules(problem) if rule.scope == ("recompute",))
-    return bool(problem.blocks(1)) and all(rule.holds(problem, asked) for rule in rules)
+    return bool(problem.counted(1)) and all(rule.holds(problem, asked) for rule in rules)
 
 
 def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: Layout | None = None) -> Found:
@@ -125,8 +132,9 @@ def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: La
     order = post_tie_break(model)
     most = None
     if last is not None:
-        # Of layouts that cost as much, uniform recompute is the only one that comes after block.
-        most = OBJECTIVES[problem.objective].measure(problem, last) - (not last.recompute.is_uniform)
+        # Of layouts that cost as much, those that recompute every layer come after block, and none after groups.
+        after = model.counted == BLOCK and last.recompute.is_uniform
+        most = OBJECTIVES[problem.objective].measure(problem, last) - (not after)
         model.cp.add(cost.expression() <= most)
     status, layout = best_placed(model, problem.objective, cost, order, deadline, most)
     if layout is None:

@@ -70,7 +70,7 @@ def solve_problem(
         refutation=refutation,
         solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
-        blocks_weighed=found.weighed,
+        counts_weighed=found.weighed,
     )
 
 

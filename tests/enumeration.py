@@ -30,7 +30,7 @@ def candidates(problem: Problem) -> Iterator[Layout]:
             placed = place(model, pp, vpp)
             if placed is None:
                 continue
-            blocks = problem.blocks(pp * vpp)
+            counted = problem.counted(pp * vpp)
             experts = (
                 [(etp, ep) for etp in divisors(stage) for ep in divisors(stage // etp)] if model.is_moe else [(1, 1)]
             )
@@ -43,7 +43,7 @@ def candidates(problem: Problem) -> Iterator[Layout]:
                         total = count * mbs * dp
                     else:
                         count, total = batch // (mbs * dp), batch
-                    for (etp, ep), recompute in product(experts, (*problem.recompute_options, *blocks)):
+                    for (etp, ep), recompute in product(experts, (*problem.recompute_options, *counted)):
                         yield Layout(
                             tp=tp,
                             pp=pp,
@@ -71,9 +71,9 @@ def legal(problem: Problem) -> Iterator[Layout]:
     """
     rules = enforced_rules(problem)
     plain = False
-    for layout in sorted(candidates(problem), key=lambda x: x.recompute.first > 0):
-        if layout.recompute.first and not plain:
-            return  # block recompute is weighed against something else
+    for layout in sorted(candidates(problem), key=lambda x: x.recompute.by_chunk):
+        if layout.recompute.by_chunk and not plain:
+            return  # recompute by count is weighed against something else
         if all(rule.holds(problem, layout) for rule in rules if rule.id != "memory.capacity"):
             found = best_partition(problem, layout)
             if found is not None:

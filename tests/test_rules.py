@@ -52,6 +52,7 @@ NEVER_WRITTEN_BY_SOLVE = {
     "recompute.rc-full",
     "recompute.rc-mtp",
     "recompute.block-leaves-some",
+    "recompute.group-in-chunk",
     "recompute.rc-sel",
     "batch.requested",
 }

@@ -8,7 +8,8 @@ the others; it rebuilds one layer at a time, when those others are gone. Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from constraints.arithmetic import Arithmetic, Quantity, once
 from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Recompute
@@ -18,7 +19,7 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from models_catalog.schema import LayerKind
 
-__all__ = ["beyond_shares", "rebuilt_bytes"]
+__all__ = ["beyond_shares", "inputs_of_groups", "rebuilt_bytes"]
 
 Kinds = tuple[LayerKind, ...]
 
@@ -34,8 +35,33 @@ def beyond_shares(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quanti
     return stage_input_bytes(a, p, x) * stage.groups_live(x.recompute.group) - shares
 
 
+def inputs_of_groups(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """The inputs that groups of layers keep whose size is a decision."""
+    if isinstance(stage, Stage):
+        inputs = a.lookup(_groups_live(stage), p, x.recompute_group)
+    else:
+        inputs = sum(count for _, count in stage.live)
+    return a.mul(stage_input_bytes(a, p, x), inputs)
+
+
+def _rebuilt_at_least(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """Of a group whose size is a decision, in the longest chunk, whichever layers it has."""
+    kinds = sorted(set(p.model.layer_kinds))
+    kept = a.minimum(*(kept_bytes(a, p, x, kind, NO_RECOMPUTE) for kind in kinds))
+    widest = a.minimum(*(backward_bytes(a, p, x, kind, NO_RECOMPUTE) for kind in kinds))
+    longest = max(chunk.layers for chunk in stage.chunks) if isinstance(stage, Stage) else stage.longest
+    return a.mul(kept, a.minimum(x.recompute_group, longest)) + widest
+
+
+@lru_cache(maxsize=4096)
+def _groups_live(stage: Stage) -> Callable[[Problem, int], int]:
+    return lambda p, group: stage.groups_live(group)
+
+
 def rebuilt_bytes(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     """Bytes alive for a moment in the backward pass of what was rebuilt, less what its chunk has freed by then."""
+    if not isinstance(x.recompute_group, int):
+        return _rebuilt_at_least(a, p, x, stage)
     if not _known(x, stage) or not x.recompute.by_chunk:
         return 0
     chunks = {(p.model.layer_kinds[c.start : c.stop], p.model.mtp_kinds * c.mtp) for c in stage.chunks}

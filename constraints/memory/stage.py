@@ -18,7 +18,7 @@ from constraints.layout import NO_RECOMPUTE
 from constraints.memory import activations, adapters, optimizer, parameters
 from constraints.memory.loss import loss_backward_bytes, loss_forward_bytes
 from constraints.memory.overhead import always_bytes
-from constraints.memory.recomputed import beyond_shares, rebuilt_bytes
+from constraints.memory.recomputed import beyond_shares, inputs_of_groups, rebuilt_bytes
 from constraints.pipeline.again import alive_again
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
@@ -167,8 +167,11 @@ def _weight_gradient_cache(a: Arithmetic, p: Problem, x: Degrees, kinds: tuple[L
 
 def _live_activations(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     total: Quantity = 0
-    for kind, count in _resident(p, stage):
-        total = total + a.mul(_in_flight(a, p, x, kind, stage.most_copies), count)
+    if isinstance(x.recompute_group, int):
+        for kind, count in _resident(p, stage):
+            total = total + a.mul(_in_flight(a, p, x, kind, stage.most_copies), count)
+    else:
+        total = _copies(a, x, inputs_of_groups(a, p, x, stage), stage.most_copies)
     for kind, count in alive_again(a, p, x, stage):
         total = total - a.mul(_dropped(a, p, x, kind, stage.most_copies), count)
     if more := beyond_shares(a, p, x, stage):

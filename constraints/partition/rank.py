@@ -17,7 +17,8 @@ class Rank:
 
     ``live`` counts layers times micro-batches, interleaved or not. ``kinds`` are the kinds that it holds for certain
     under ``conditions``. ``twice`` are the layers that block recompute computes again, at least, and ``twice_live`` those
-    of which it keeps the input only, at most.
+    of which it keeps the input only, at most. Where the size of groups of uniform recompute is a decision, ``live`` counts
+    the inputs of groups, at least, and ``longest`` the layers of some chunk.
     """
 
     layers: tuple[tuple[LayerKind, Quantity], ...]
@@ -33,6 +34,7 @@ class Rank:
     most_copies: None = None
     twice: tuple[tuple[LayerKind | None, Quantity], ...] = ()
     twice_live: tuple[tuple[LayerKind, Quantity], ...] = ()
+    longest: Quantity = 0
 
     def again(self, _model: ModelSpec, _first: Quantity) -> tuple[tuple[LayerKind | None, Quantity], ...]:
         """Layers that block recompute computes again."""

@@ -94,7 +94,7 @@ class BoxBuilder:
         x: dict[str, Any] = {name: of(values) for name, values in box.items() if name != "recompute"}
         options = tuple(self.space.options[i] for i in box["recompute"])
         x["recompute"] = options[0] if len(options) == 1 else Choice(options)
-        x["recompute_layers"] = 0
+        x["recompute_layers"], x["recompute_group"] = 0, 1
         x["stage_gpus"] = a.mul(a.mul(x["tp"], x["cp"]), x["dp"])
         x["sequence_shards"] = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
         if problem.global_batch_size is not None:

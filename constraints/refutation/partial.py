@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from constraints.batch_choice import chosen_microbatches
-from constraints.layout import BLOCK, WHOLE_LAYERS, Layout, PipelineSplit, Recompute
+from constraints.layout import BLOCK, GROUPS, WHOLE_LAYERS, Layout, PipelineSplit, Recompute
 from constraints.pipeline.assignment import assignment_of, simplest_split_of_text
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
@@ -22,6 +22,8 @@ from constraints.rule import Rule
 
 __all__ = ["DECISIONS", "Box", "Open", "Partial", "Space", "TooMany", "asks_for", "fails_everywhere"]
 
+COUNTED = {"block": BLOCK, "group": GROUPS}
+"""Words for full recompute by count, and what stands for it."""
 DECISIONS = (*DEGREES, "vpp", "micro_batch_size", "sequence_parallel", "recompute", "num_microbatches")
 """What is decided; batch, split and (where the batch is free) the number of micro-batches follow."""
 
@@ -78,10 +80,10 @@ class Space:
         """The layout in which every decision is taken. Raises ``ValueError`` if the space has no such layout.
 
         ``pipeline``, where it is given, says where the layers are, in Megatron's layout language; ``block``, that so many
-        layers of each chunk are recomputed in place of all.
+        layers of each chunk are recomputed in place of all; ``group``, that they are in groups of so many.
         """
         names = [name for name in DECISIONS if name in self.root]
-        if set(point) - {"pipeline", "block"} != set(names):
+        if set(point) - {"pipeline", *COUNTED} != set(names):
             raise ValueError("a layout of the space takes every decision and no other")
         for name in names:
             if point[name] not in self.root[name]:
@@ -97,17 +99,19 @@ class Space:
             global_batch_size=partial.global_batch_size,
             gpus=self.problem.gpus,
             split=self._split_said(point) if "pipeline" in point else partial.split,
-            recompute=self._block_said(point) if "block" in point else partial.recompute,
+            recompute=self._count_said(point, partial.recompute),
             settings=self.problem.settings,
         )
 
-    def _block_said(self, point: Mapping[str, Any]) -> Recompute:
-        said = replace(BLOCK, num_layers=point["block"])
-        if self.options[point["recompute"]] != WHOLE_LAYERS or said not in self.problem.blocks(
-            point["pp"] * point["vpp"]
-        ):
-            raise ValueError(f"block={point['block']} is not considered here")
-        return said
+    def _count_said(self, point: Mapping[str, Any], recompute: Recompute) -> Recompute:
+        weighed = self.problem.counted(point["pp"] * point["vpp"])
+        for word, stand_in in COUNTED.items():
+            if word in point:
+                said = replace(stand_in, num_layers=point[word])
+                if recompute != WHOLE_LAYERS or said not in weighed:
+                    raise ValueError(f"{word}={point[word]} is not considered here")
+                recompute = said
+        return recompute
 
     def _split_said(self, point: Mapping[str, Any]) -> PipelineSplit:
         chunks = point["pp"] * point["vpp"]
@@ -120,10 +124,10 @@ class Space:
         """The decisions of a layout of the space; with its pipeline where that is another than the usual one."""
         out: dict[str, Any] = {name: getattr(layout, name) for name in (*DEGREES, "micro_batch_size")}
         out |= {"vpp": layout.vpp or 1, "sequence_parallel": int(layout.sequence_parallel)}
-        block = layout.recompute.first
-        out["recompute"] = self.options.index(WHOLE_LAYERS if block else layout.recompute)
-        if block:
-            out["block"] = block
+        counted = layout.recompute.by_chunk
+        out["recompute"] = self.options.index(WHOLE_LAYERS if counted else layout.recompute)
+        if counted:
+            out["block" if layout.recompute.first else "group"] = layout.recompute.num_layers
         if "num_microbatches" in self.root:
             out["num_microbatches"] = layout.num_microbatches
         if layout.split != Partial(self, out).split:
@@ -168,7 +172,7 @@ class Partial:
             raise Open("recompute")
         return self._space.options[self._taken["recompute"]]
 
-    recompute_layers = Layout.recompute_layers
+    recompute_layers, recompute_group = Layout.recompute_layers, Layout.recompute_group
 
     @property
     def num_microbatches(self) -> int:

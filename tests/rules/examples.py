@@ -267,6 +267,11 @@ EXAMPLES: dict[str, Example] = {
         load_model("deepseek-v3"),
         recompute=Recompute("full", "uniform", 2),
     ),
+    "recompute.group-in-chunk": _example(
+        "recompute_method=uniform recompute_num_layers=9 of 32 layers on pp=4",
+        recompute=Recompute("full", "uniform", 9),
+        pp=4,
+    ),
     "recompute.block-leaves-some": _example(
         "recompute_method=block recompute_num_layers=8 of 32 layers on pp=4",
         recompute=Recompute("full", "block", 8),

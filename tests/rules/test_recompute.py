@@ -24,6 +24,12 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ("recompute.rc-full", model(), {"recompute": Recompute("some")}, ("recompute_granularity=some",)),
     ("recompute.rc-full", model(), {"recompute": Recompute("full", "uniform", 0)}, ("groups of 0",)),
     (
+        "recompute.group-in-chunk",
+        model(),
+        {"recompute": Recompute("full", "uniform", 5), "pp": 4, "vpp": 2},
+        ("recompute_num_layers=5", "8 chunks", "32 layers"),
+    ),
+    (
         "recompute.block-leaves-some",
         model(),
         {"recompute": Recompute("full", "block", 4), "pp": 4, "vpp": 2},
@@ -100,6 +106,7 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("recompute.rc-full", model(), {"recompute": FULL}),
     ("recompute.rc-full", model(), {"recompute": Recompute("full", "block", 99)}),
     ("recompute.rc-full", model(), {"recompute": Recompute("full", "block", 0)}),
+    ("recompute.group-in-chunk", model(), {"recompute": Recompute("full", "uniform", 4), "pp": 4, "vpp": 2}),
     ("recompute.block-leaves-some", model(), {"recompute": Recompute("full", "block", 3), "pp": 4, "vpp": 2}),
     ("recompute.rc-mtp", model(mtp_num_layers=1), {"recompute": FULL}),
     ("recompute.rc-mtp", model(mtp_num_layers=1), {"recompute": Recompute("full", "block", 2)}),

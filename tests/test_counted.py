@@ -1,7 +1,8 @@
-"""Block recompute: the count of layers that ``solve`` chooses is the best of all counts, and its layouts can be certified."""
+"""Recompute by count: the count of layers that ``solve`` chooses is the best of all, and its layouts can be certified."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,6 +33,12 @@ def asked(budget_gib: float, gpus: int = 2, pins: dict[str, int] | None = None, 
     )
 
 
+def deep(budget_gib: float, **pins: int) -> Problem:
+    """Many narrow layers: their inputs are what there is too much of."""
+    narrow = {"hidden_size": 1024, "ffn_hidden_size": 4096, "num_attention_heads": 8, "num_query_groups": 8}
+    return replace(asked(budget_gib, pins=pins), model=model(num_layers=48, vocab_size=1000, **narrow))
+
+
 CASES = [
     *(asked(budget) for budget in (28, 36, 40)),
     *(asked(budget, mtp_num_layers=1) for budget in (32, 36, 56)),
@@ -39,8 +46,10 @@ CASES = [
     *(asked(budget, 4, {"pp": 2, "tp": 2}) for budget in (14, 18, 22)),
     *(asked(budget, 4, {"pp": 2, "vpp": 2}) for budget in (24, 30)),
     *(asked(budget, 4, {"pp": 2, "tp": 2}, num_moe_experts=8, moe_layer_freq=(0, *(1,) * 7)) for budget in (10, 14)),
+    *(deep(budget, pp=2, vpp=vpp) for budget, vpp in ((19, 2), (19.4, 3), (19.4, 8))),
+    *(deep(budget, pp=1) for budget in (33, 34)),
 ]
-"""Problems whose answer is no recompute, modules, a block or every layer."""
+"""Problems whose answer is no recompute, modules, a block or every layer, one by one or in groups."""
 
 
 def best(problem: Problem) -> Layout | None:
@@ -59,10 +68,11 @@ def test_solve_agrees_with_brute_force_where_memory_is_short(number: int) -> Non
         assert tie_break_key(problem, found) == tie_break_key(problem, expected)
 
 
-def test_some_answers_are_blocks_and_some_are_not() -> None:
-    blocks = [found.recompute.first for problem in CASES if (found := best(problem)) is not None]
-    assert sum(first > 0 for first in blocks) >= 4
-    assert sum(first == 0 for first in blocks) >= 3
+def test_some_answers_are_blocks_some_groups_and_some_neither() -> None:
+    chosen = [found.recompute for problem in CASES if (found := best(problem)) is not None]
+    assert sum(recompute.first > 0 for recompute in chosen) >= 4
+    assert sum(recompute.group > 1 for recompute in chosen) >= 2
+    assert sum(not recompute.by_chunk for recompute in chosen) >= 3
 
 
 def test_the_best_few_hold_each_count_by_itself() -> None:

@@ -1,7 +1,8 @@
-"""Block recompute in the solver's model: layers that a rank computes again, at least, and those alive as inputs, at most.
+"""Recompute by count in the solver's model, the count being a decision.
 
-The first ``N`` layers of each chunk are computed again (:mod:`constraints.pipeline.again`), and ``N`` is a decision. The
-chunks of a rank are as long as each other or one layer longer, but for the very last one, which may be shorter.
+Block: layers that a rank computes again, at least, and those alive as inputs, at most. The first ``N`` layers of each chunk
+are computed again (:mod:`constraints.pipeline.again`); the chunks of a rank are as long as each other or one layer longer,
+but for the very last one, which may be shorter. Groups of uniform recompute: inputs alive, at least, and the longest chunk.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from models_catalog.schema import LayerKind
 if TYPE_CHECKING:
     from solver.placement import Placement
 
-__all__ = ["Blocks"]
+__all__ = ["Blocks", "Groups"]
 
 Quantity = Any
 Again = dict[LayerKind | None, Quantity]
@@ -109,3 +110,24 @@ class Blocks:
     def _inputs(self, live: Quantity, rank: Callable[[int], int]) -> Quantity:
         """The most of ``live`` layer activations that the first layers of chunks can be."""
         return self.a.minimum(self.a.mul(self.count, self.placement.chunks_alive(rank)), live)
+
+
+class Groups:
+    """What the ranks of ``placement`` keep and rebuild where the size of groups is a decision; nothing where it is not."""
+
+    def __init__(self, placement: Placement) -> None:
+        self.a, self.x, self.runs = placement.a, placement.x, placement.runs
+
+    @property
+    def decided(self) -> bool:
+        """True if the size is a decision: only where all layers are alike but for a first run."""
+        return not isinstance(self.x.recompute_group, int)
+
+    def inputs(self, live: Live) -> Live:
+        """A group keeps one input, whatever its layers are; the last of a chunk may be smaller."""
+        assert self.runs is not None, "layers that alternate are recomputed without counting"
+        return {self.runs.common: self.a.ceil_div(sum(live.values()), self.x.recompute_group)}
+
+    def longest(self, layers: Live) -> Quantity:
+        """Layers of the longest chunk: the mean of them at least."""
+        return self.a.ceil_div(sum(layers.values()), self.x.vpp)
