@@ -103,7 +103,7 @@ class BlockLeavesSome(Rule):
 
     def post(self, model: Builder, problem: Problem) -> None:
         a, x = model.arithmetic, model.x
-        if not isinstance(x.recompute_layers, int):
+        if not isinstance(x.recompute_layers, int) or x.recompute_layers:
             model.at_most(a.mul(x.recompute_layers, a.mul(x.pp, x.vpp)), problem.model.num_layers - 1)
 
     def reason(self, problem: Problem, layout: Layout) -> str:
@@ -134,7 +134,7 @@ class GroupInChunk(Rule):
 
     def post(self, model: Builder, problem: Problem) -> None:
         a, x = model.arithmetic, model.x
-        if not isinstance(x.recompute_group, int):
+        if not isinstance(x.recompute_group, int) or x.recompute_group > 1:
             model.at_most(a.mul(x.recompute_group - 1, a.mul(x.pp, x.vpp)), problem.model.num_layers - 1)
 
     def reason(self, problem: Problem, layout: Layout) -> str:

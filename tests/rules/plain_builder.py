@@ -43,6 +43,7 @@ class PlainBuilder:
             stage_gpus=layout.stage_gpus,
             recompute=layout.recompute,
             recompute_layers=layout.recompute_layers,
+            recompute_group=layout.recompute_group,
             batch_unit=layout.dp * layout.micro_batch_size * (layout.microbatch_group if layout.interleaved else 1),
         )
 
