@@ -19,6 +19,7 @@ from constraints.partition.measures import Ranks
 from constraints.partition.options import Left, Option, Options, Run, lefts_of, starts_of, takes_any_order
 from constraints.partition.rooms import most_that
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
+from constraints.pipeline.placement import place
 from constraints.problem import Problem
 from constraints.stages import LayerOnEveryRank
 from models_catalog.schema import ModelSpec
@@ -116,13 +117,13 @@ def _coming_out(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[tuple[int
 
 
 def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | None:
-    """The best of the splits with a short form.
+    """The best of the splits with a short form; where none comes out, the usual one.
 
     Even ones are looked at first: of the others a rank that holds more mostly counts more than they, or does not fit.
     """
     model, x = ranks.model, ranks.layout
     best: tuple[tuple[int, ...], Partition] | None = None
-    for assignment, split in _assignments(model, x.pp, x.chunks_per_rank, least, even_first=True):
+    for assignment, split in _considered(model, x.pp, x.chunks_per_rank, least):
         parts = sorted(enumerate(assignment.of_ranks()), key=lambda part: -sum(chunk.layers for chunk in part[1]))
         if best is not None and any(ranks.measure(names[0], rank, chunks) > best[0][0] for rank, chunks in parts):
             continue
@@ -133,6 +134,14 @@ def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | No
         if best is None or key < best[0]:
             best = key, Partition(assignment, split)
     return None if best is None else best[1]
+
+
+def _considered(model: ModelSpec, pp: int, vpp: int, least: int) -> Iterable[tuple[Assignment, PipelineSplit]]:
+    """The splits of which one is taken where layers are not dealt freely, even ones first."""
+    short = list(_assignments(model, pp, vpp, least, even_first=True))
+    usual = place(model, pp, vpp) if not short and not model.is_hybrid else None
+    holds = usual is not None and all(sum(usual[0].sizes[rank::pp]) >= least for rank in range(pp))
+    return [usual] if usual is not None and holds else short
 
 
 def _unevenness(sizes: Iterable[int]) -> int:

@@ -17,8 +17,11 @@ from constraints.partition.fitting import some_partition
 from constraints.partition.search import best_partition
 from constraints.pipeline.assignment import assignment_of
 from constraints.problem import Problem
+from constraints.refutation.space import virtual_stages
 from constraints.timing.step import step_time
 from solver.objectives import OBJECTIVES
+from solver.request import Request
+from solver.resolution import resolve
 from tests.exploring import explore, in_parts
 from tests.partition.brute_force import Judged, best, judged_splits
 from tests.strategies import problems
@@ -120,6 +123,19 @@ def may_fit(problem: Problem, placed: Layout) -> None:
     for chunks in ((own,), tuple(sorted({1, own, own + 1}))):
         pipelines = Pipelines(x.pp, chunks, x.microbatch_group, x.num_microbatches)
         assert forms.may_keep_within(pipelines, capacity_bound(problem)), (chunks, placed)
+
+
+@pytest.mark.parametrize("name", ["qwen3.5-397b-a17b", "qwen3-next-80b-a3b", "deepseek-v3", "llama-3.1-8b"])
+def test_layers_that_lie_somewhere_have_a_best_place(name: str) -> None:
+    """Also where kinds alternate and no short form comes out on the chunks: else the search would miss what the conflicts
+    then find."""
+    asked = resolve(Request(model=name, gpus=1, gpu="b200"))
+    group = {"micro_batch_size": 1, "num_microbatches": 64, "global_batch_size": 64}
+    for pp in (2, 3, 4, 6, 8):
+        for vpp in virtual_stages(asked, pp, range(1, 8)):
+            x = Layout(tp=1, pp=pp, vpp=vpp if vpp > 1 else None, gpus=pp, **group)
+            some, best = some_partition(asked, x, fitting=False), best_partition(asked, x, fitting=False)
+            assert (some is None) == (best is None), (pp, vpp)
 
 
 def compared(examples: int, part: int = 0) -> Seen:
