@@ -88,8 +88,8 @@ LAYOUTS: list[Case] = [
 ]
 
 ADVICE: list[Case] = [
-    ("pipeline.layer-on-every-rank", model(), layout("E|t*16|t*16|L", pp=4), ("rank 0, 3",)),
-    ("pipeline.layer-on-every-rank", EIGHT, layout("E|t*8L", pp=2), ("rank 0",)),
+    ("pipeline.layer-on-every-rank", model(), layout("E|t*16|t*16|L", pp=4), ("2 of 4 pipeline ranks", "0, 3")),
+    ("pipeline.layer-on-every-rank", EIGHT, layout("E|t*8L", pp=2), ("1 of 2 pipeline ranks", "layer: 0")),
     ("pipeline.bubble", model(), {"pp": 8, "num_microbatches": 16}, ("pp=8", "7 of 23")),
     ("pipeline.bubble", model(), {"pp": 2, "vpp": 1, "num_microbatches": 8}, ("1 of 9",)),
     ("pipeline.fill", model(), {"pp": 16, "num_microbatches": 4}, ("pp=16", "4 micro-batches", "79%")),
