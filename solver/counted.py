@@ -52,7 +52,7 @@ class Blocks:
         if not runs.prefix:
             return {runs.common: again}, {runs.common: self._inputs(live[runs.common], lambda pp: 0)}
         at_least, at_most = self._first_of_each(early, 1), self._first_of_each(early, self.x.vpp)
-        beside = self.a.mul(self.count, self.placement.chunks_alive(lambda pp: 0)) - self.a.mul(at_least, fewest)
+        beside = self.a.mul(self.count, self.placement.alive.chunks(lambda pp: 0)) - self.a.mul(at_least, fewest)
         inputs = {
             runs.early: self.a.mul(at_most, fewest),
             runs.common: self.a.minimum(beside, live[runs.common]),
@@ -74,7 +74,7 @@ class Blocks:
         tail = self._tail()
         others = self.model.by_shape(lambda shape: shape.chunks - 1)
         again = a.minimum(a.mul(self.count, others), layers - tail) + a.minimum(self.count, tail)
-        alive = self.placement.chunks_alive(lambda pp: pp - 1)
+        alive = self.placement.alive.chunks(lambda pp: pp - 1)
         whole = a.mul(a.maximum(0, self._shortest_but(tail) - self.count), a.maximum(0, alive - 1))
         live[kind] = a.maximum(live[kind], whole)
         return self._some_early(again), {kind: a.minimum(a.mul(self.count, alive), live[kind] - whole)}
@@ -109,7 +109,7 @@ class Blocks:
 
     def _inputs(self, live: Quantity, rank: Callable[[int], int]) -> Quantity:
         """The most of ``live`` layer activations that the first layers of chunks can be."""
-        return self.a.minimum(self.a.mul(self.count, self.placement.chunks_alive(rank)), live)
+        return self.a.minimum(self.a.mul(self.count, self.placement.alive.chunks(rank)), live)
 
 
 class Groups:

@@ -12,22 +12,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from fractions import Fraction
 from functools import lru_cache
-from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from constraints.partition.kinds import ends_with, fewest_beside, fewest_in_windows, runs_of, starts_with
-from constraints.partition.parts import BETWEEN, Part, behind, fine_parts
+from constraints.partition.parts import BETWEEN, Part, fine_parts
 from constraints.partition.rank import Rank
 from constraints.partition.windows import heaviest_windows
 from constraints.pipeline.schedule import STEADY_GROUPS
 from models_catalog.schema import LayerKind, ModelSpec
 from solver.counted import Blocks, Groups
+from solver.in_flight import InFlight
 
 if TYPE_CHECKING:
     from solver.model import Model
-    from solver.shapes import Shape
 
 __all__ = ["Held", "Placement"]
 
@@ -56,6 +54,7 @@ class Placement:
         self.free = model.one_of(lambda shape: shape.dealt)
         self.works = model.every_rank_works and all(shape.pp <= self.spec.num_layers for shape, _ in model.shapes)
         self.begun = self._groups_done(1, "begun")
+        self.alive = InFlight(self)
         self.first, self.last = self._end("first"), self._end("last")
         self.early = self._early_on_first()
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
@@ -181,16 +180,16 @@ class Placement:
         boundaries, runs = self.x.vpp * 2 - 1, self.runs
         if runs is None:
             counts = {kind: self.a.lookup(_starting(kind), self.model.problem, self.first) for kind in self.kinds}
-            lives = {kind: self._live(n, lambda pp: 0, f"first {kind}") for kind, n in counts.items()}
+            lives = {kind: self.alive.layers(n, lambda pp: 0, f"first {kind}") for kind, n in counts.items()}
             self._add(counts, lives, [((), (self.free,))], boundaries=boundaries, embedding=True)
             return
-        body, live = self.first - self.early, self._live(self.first, lambda pp: 0, "first")
+        body, live = self.first - self.early, self.alive.layers(self.first, lambda pp: 0, "first")
         counts, lives = {runs.common: body}, {runs.common: live}
         fewest: Any = 0
         certain: list[tuple[tuple[LayerKind, ...], tuple[Any, ...]]] = [((), (self.free,))]
         some = self.model.positive(body, "body[first]")
         if runs.prefix:
-            fewest, most = self._alive_in_first_run()
+            fewest, most = self.alive.in_first_run()
             counts = {runs.early: self.early, **counts}
             later = self.a.maximum(0, live - self.a.mul(self.early, most))
             lives = {runs.early: self.a.mul(self.early, fewest), runs.common: later}
@@ -204,7 +203,7 @@ class Placement:
 
     def _last_rank(self) -> None:
         counts = {kind: self._ending(kind) for kind in self.kinds}
-        lives = {kind: self._live(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
+        lives = {kind: self.alive.layers(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
         certain = self._certain(self.last, self.free, works=self.works)
         unsure = [literal for shape, literal in self.model.shapes if shape.dealt and self._may_be_early_on_last(shape)]
         if self.works and unsure:
@@ -219,7 +218,7 @@ class Placement:
 
     def _rank_between(self, part: Part, count: Any, within: Any) -> None:
         counts = self._anywhere(count, part.name)
-        lives = {kind: self._live(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
+        lives = {kind: self.alive.layers(n, part.latest, f"{part.name} {kind}") for kind, n in counts.items()}
         again = self.blocks.on(count, sum(lives.values()), self.x.vpp, part.latest)
         self._add(counts, lives, self._certain(count, within), again, boundaries=self.x.vpp * 2)
 
@@ -238,7 +237,7 @@ class Placement:
         assert runs is not None, "layers that alternate are not alike"
         mean = self.model.by_shape(lambda shape: -(-runs.body // shape.pp))
         count = self.a.variable([mean], "layers[mean]") if isinstance(mean, int) else mean
-        live = self._live(count, lambda pp: pp - 1, "mean")
+        live = self.alive.layers(count, lambda pp: pp - 1, "mean")
         again = self.blocks.on(count, live, self.blocks.full_chunks(), lambda pp: pp - 1)
         certain = [((runs.common,), (self.free,))]
         self._add({runs.common: count}, {runs.common: live}, certain, again, boundaries=self.x.vpp * 2)
@@ -270,7 +269,9 @@ class Placement:
                 other: most if other == kind else self.a.lookup(_beside(kind, other), self.model.problem, most)
                 for other in self.kinds
             }
-            lives = {other: self._live(n, lambda pp: max(0, pp - 2), f"most {kind}") for other, n in counts.items()}
+            lives = {
+                other: self.alive.layers(n, lambda pp: max(0, pp - 2), f"most {kind}") for other, n in counts.items()
+            }
             self._add(counts, lives, [((), (self.free, deep))], boundaries=self.x.vpp * 2)
             self.crowded.append(self.ranks[-1])
 
@@ -316,82 +317,6 @@ class Placement:
             self.model.cp.add((counts[kind] - fewest).expression() >= 0)
         self.model.cp.add((sum(counts.values()) - count).expression() == 0)
         return counts
-
-    def _live(self, count: Any, rank: Callable[[int], int], name: str) -> Any:
-        """Layer activations that a rank with ``count`` layers keeps alive at least.
-
-        Its chunks are as long as each other or one layer longer. As many layers as the short ones have, all have alive.
-        What the longer ones add is bounded twice. In an endless run, by the mean number of micro-batches alive in the
-        chunks that live shortest: the last for ``2 (ranks behind) + 1`` of ``vpp`` forward steps a micro-batch, each before
-        it for ``2 group`` steps more. And when the first backward pass begins, all chunks hold a group, the last what is
-        left of the warm-up, or the first a part of the next group.
-        """
-        a, x, model = self.a, self.x, self.model
-        length = a.floor_div(count, x.vpp)
-        longer = count - a.mul(length, x.vpp)
-        if not longer.terms:
-            return a.mul(length, self.chunks_alive(rank))
-        group = model.by_shape(lambda s: model.group_of(s.pp))
-        most = 2 * x.pp.high + (group if isinstance(group, int) else group.high)
-        live = a.range(0, max(1, count.high * most), f"live[{name}]")
-        even = a.mul(length, self.chunks_alive(rank))
-        interleaved = model.interleaved
-        model.cp.add((live - even).expression() >= 0)
-        after = model.by_shape(lambda s: 2 * behind(s.pp, rank(s.pp)) + 1)
-        mean = a.mul(longer, after) + a.mul(group, a.mul(longer, longer - 1))
-        more = a.mul(live - even, x.vpp) - mean
-        model.cp.add(more.expression() >= 0).only_enforce_if([self.steady, interleaved])
-        missing = model.by_shape(lambda s: max(0, model.group_of(s.pp) - 2 * behind(s.pp, rank(s.pp)) - 1))
-        begun = model.by_shape(lambda s: max(0, 2 * behind(s.pp, rank(s.pp)) + 1 - model.group_of(s.pp)))
-        filled = live - a.mul(count, group) + a.mul(length + 1, missing)
-        model.cp.add(filled.expression() >= 0).only_enforce_if([self.begun, interleaved])
-        model.cp.add((filled - a.mul(length, begun)).expression() >= 0).only_enforce_if([self.steady, interleaved])
-        return live
-
-    def chunks_alive(self, rank: Callable[[int], int]) -> Any:
-        """Chunk activations alive on a rank at its fullest moment."""
-        most = self.model.by_shape(lambda s: _warm(self.model, s, rank))
-        return self.a.minimum(most, self.a.mul(self.x.num_microbatches, self.x.vpp))
-
-    def _alive_in_first_run(self) -> tuple[Any, Any]:
-        """Micro-batches alive in the chunks of the first rank that hold the model's first run, at least and at most.
-
-        The mean of an endless run, rounded down and up; at least no more than when the first backward pass begins.
-        """
-
-        def mean(s: Shape, row: int) -> Fraction:
-            return Fraction(2 * (s.pp - 1) + 2 * (s.chunks - 1 - row) * self.model.group_of(s.pp) + 1, s.chunks)
-
-        def begun(s: Shape, row: int) -> int:
-            group, wave = self.model.group_of(s.pp), 2 * s.pp - 1
-            most: int = max(group, wave) if row == 0 else min(group, wave) if row == s.chunks - 1 else group
-            return most
-
-        def fewest(s: Shape) -> int:
-            row = self._rows_of_first_run(s) - 1
-            return min(int(mean(s, row)), begun(s, row)) if s.chunks > 1 else s.pp
-
-        low = self.model.by_shape(fewest)
-        high = self.model.by_shape(lambda s: ceil(mean(s, 0)) if s.chunks > 1 else s.pp)
-        return self.a.minimum(low, self.x.num_microbatches), self.a.minimum(high, self.x.num_microbatches)
-
-    def _rows_of_first_run(self, shape: Any) -> int:
-        """How many of the chunks of a rank may hold layers of the model's first run: more than one only if layers are few.
-
-        A rank with ``n`` layers has ``n // vpp`` in each chunk at least.
-        """
-        assert self.runs is not None
-        layers, prefix, pp, chunks = self.spec.num_layers, self.runs.prefix, shape.pp, shape.chunks
-        if layers > pp * (chunks - 1) + (prefix - 1) * chunks:
-            return 1
-        return min(prefix, chunks) if layers > pp * (chunks - 1) else int(chunks)
-
-
-def _warm(model: Model, shape: Shape, rank: Callable[[int], int]) -> int:
-    """Forward steps before the first backward one, and one more."""
-    after: int = behind(shape.pp, rank(shape.pp))
-    between: int = (shape.chunks - 1) * model.group_of(shape.pp)
-    return after + 1 if not between else 2 * after + between + 1
 
 
 @lru_cache(maxsize=256)
