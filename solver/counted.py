@@ -128,6 +128,6 @@ class Groups:
         assert self.runs is not None, "layers that alternate are recomputed without counting"
         return {self.runs.common: self.a.ceil_div(sum(live.values()), self.x.recompute_group)}
 
-    def longest(self, layers: Live) -> Quantity:
-        """Layers of the longest chunk: the mean of them at least."""
-        return self.a.ceil_div(sum(layers.values()), self.x.vpp)
+    def longest(self, layers: Quantity) -> Quantity:
+        """The longest chunk of a rank with so many ``layers``: the mean at least."""
+        return self.a.ceil_div(layers, self.x.vpp)

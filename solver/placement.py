@@ -286,7 +286,8 @@ class Placement:
         """The rank once for each set of kinds that it holds under some conditions."""
         fields |= {"twice": tuple(again[0].items()), "twice_live": tuple(again[1].items())}
         if self.groups.decided:
-            fields["longest"], lives = self.groups.longest(counts), self.groups.inputs(lives)
+            layers = sum(counts.values()) - fields.get("mtp", 0)
+            fields["longest"], lives = self.groups.longest(layers), self.groups.inputs(lives)
         for kinds, conditions in certain:
             self.ranks.append(Rank(tuple(counts.items()), tuple(lives.items()), kinds, conditions, **fields))
 

@@ -9,7 +9,7 @@ from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import Layout
-from solver.model import Model
+from solver.model import Model, count_of
 from solver.search import new_solver, run
 
 __all__ = ["admits", "layout_of_variables"]
@@ -71,7 +71,9 @@ def admits(model: Model, layout: Layout, *assumed: Any) -> bool:
     for name in (*DEGREES, "sequence_parallel", "num_microbatches"):
         fixed.add(getattr(model.x, name).expression() == int(getattr(layout, name)))
     fixed.add(model.x.vpp.expression() == (layout.vpp or 1))
-    option = model.x.recompute.options.index(layout.recompute)
+    if model.counted is not None:
+        fixed.add(getattr(model.x, count_of(layout.recompute)).expression() == layout.recompute.num_layers)
+    option = model.x.recompute.options.index(model.counted or layout.recompute)
     fixed.add_bool_and([model.x.recompute.literals[option], *assumed])
     solver = new_solver(60)
     status = run(fixed, solver)
