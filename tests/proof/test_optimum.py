@@ -135,7 +135,8 @@ def certify_random(examples: int, at_least: int, part: int = 0) -> None:
             return
         assert isinstance(said, VerifiedOptimum)
         done += 1
-        assert grow_optimum(enforced_rules(problem), Space(problem), said.value + 1) is None, "something is better"
+        if not found.layouts[0].recompute.by_chunk:  # which is not among those that the tree excludes
+            assert grow_optimum(enforced_rules(problem), Space(problem), said.value + 1) is None, "something is better"
 
     explore(st.tuples(problems(most_gpus=8), st.sampled_from(OBJECTIVES)), certifies, examples, part)
     assert done >= at_least
