@@ -32,6 +32,10 @@ FIRST_TURN = 1.0
 """Deterministic time of the first turn of each way of branching: about as many seconds."""
 
 
+MOST_PROBING, MOST_MINIMISING = 0.002, 0.01
+"""Deterministic time for each simplification of learnt clauses, where there is any."""
+
+
 class ModelError(Exception):
     """CP-SAT refused the model: a bug of ours, never "no layout"."""
 
@@ -254,6 +258,13 @@ def _lexicographic(
     return _minimise(model, cost, bounded, order.expression(), deadline)
 
 
+def _simplify_a_little(solver: cp_model.CpSolver) -> None:
+    """Communication has no floor that ends a search early: some ten thousand conflicts, of which a little tidying pays."""
+    solver.parameters.use_sat_inprocessing = True
+    solver.parameters.inprocessing_probing_dtime = MOST_PROBING
+    solver.parameters.inprocessing_minimization_dtime = MOST_MINIMISING
+
+
 def _minimise(
     model: Model, cost: Any, copy: cp_model.CpModel, objective: Any, deadline: float
 ) -> tuple[str, Layout | None, int]:
@@ -267,6 +278,8 @@ def _minimise(
     for turn in count():
         solver = new_solver(deadline - time.monotonic())
         solver.parameters.search_branching = BRANCHINGS[turn % len(BRANCHINGS)]
+        if model.problem.objective == "communication":
+            _simplify_a_little(solver)
         turn_ends = FIRST_TURN * 2 ** (turn // len(BRANCHINGS))
         solver.parameters.max_deterministic_time = min(turn_ends, work_left())
         status = run(copy, solver)
