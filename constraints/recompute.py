@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from constraints import recompute_counts
 from constraints.layout import Layout, Recompute, Settings
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, bridge, mcore
@@ -80,68 +81,6 @@ class MtpRecompute(RecomputeRule):
         return (
             f"recompute_method=uniform recompute_num_layers={recompute.group} with "
             f"mtp_num_layers={problem.model.mtp_num_layers}: MTP layers are recomputed one by one only"
-        )
-
-
-class BlockLeavesSome(Rule):
-    """Block recompute leaves some layer alone: fewer layers than a chunk holds on the mean.
-
-    With more, chunks are computed again whole, and uniform recompute says so.
-    """
-
-    id = "recompute.block-leaves-some"
-    stratum = Stratum.ADVICE
-    noticed = Noticed.NEVER
-    source = mcore("recompute.py", "checkpointed_forward")
-    scope = ("pp", "vpp", "recompute")
-    reads = ("num_layers",)
-    fix = "fewer recompute_num_layers, or recompute_method=uniform recompute_num_layers=1"
-    example = "recompute_method=block recompute_num_layers=8 of 32 layers on pp=4"
-
-    def holds(self, problem: Problem, layout: Layout) -> bool:
-        return layout.recompute_layers * layout.pp * layout.chunks_per_rank < problem.model.num_layers
-
-    def post(self, model: Builder, problem: Problem) -> None:
-        a, x = model.arithmetic, model.x
-        if not isinstance(x.recompute_layers, int) or x.recompute_layers:
-            model.at_most(a.mul(x.recompute_layers, a.mul(x.pp, x.vpp)), problem.model.num_layers - 1)
-
-    def reason(self, problem: Problem, layout: Layout) -> str:
-        chunks = layout.pp * layout.chunks_per_rank
-        return (
-            f"recompute_method=block recompute_num_layers={layout.recompute_layers} on {chunks} chunks is no less than the "
-            f"{problem.model.num_layers} layers"
-        )
-
-
-class GroupInChunk(Rule):
-    """Uniform recompute goes in groups that a chunk of mean length holds.
-
-    A group ends where its chunk ends: larger ones are the chunks themselves, and a smaller count says so.
-    """
-
-    id = "recompute.group-in-chunk"
-    stratum = Stratum.ADVICE
-    noticed = Noticed.NEVER
-    source = mcore("recompute.py", "checkpointed_forward")
-    scope = ("pp", "vpp", "recompute")
-    reads = ("num_layers",)
-    fix = "fewer recompute_num_layers"
-    example = "recompute_method=uniform recompute_num_layers=9 of 32 layers on pp=4"
-
-    def holds(self, problem: Problem, layout: Layout) -> bool:
-        return (layout.recompute_group - 1) * layout.pp * layout.chunks_per_rank < problem.model.num_layers
-
-    def post(self, model: Builder, problem: Problem) -> None:
-        a, x = model.arithmetic, model.x
-        if not isinstance(x.recompute_group, int) or x.recompute_group > 1:
-            model.at_most(a.mul(x.recompute_group - 1, a.mul(x.pp, x.vpp)), problem.model.num_layers - 1)
-
-    def reason(self, problem: Problem, layout: Layout) -> str:
-        chunks = layout.pp * layout.chunks_per_rank
-        return (
-            f"recompute_method=uniform recompute_num_layers={layout.recompute_group} is more than the "
-            f"{problem.model.num_layers} layers have on each of {chunks} chunks"
         )
 
 
@@ -418,8 +357,7 @@ class GraphSwitches(SettingsRule):
 RULES = (
     FullRecompute(),
     MtpRecompute(),
-    BlockLeavesSome(),
-    GroupInChunk(),
+    *recompute_counts.RULES,
     SelectiveRecompute(),
     ModulesExist(),
     DistributedActivations(),

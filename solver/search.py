@@ -20,7 +20,7 @@ from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs, forbid, with_other_chunks
 from solver.ranking import Ranking
 from solver.tie_breaks import tie_break_key
-from solver.work import bounded_work, spend, work_left
+from solver.work import part_of_work, spend, work_left
 
 __all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
 
@@ -30,8 +30,6 @@ MOST_WORK_ON_COUNTS = 3.0
 """Deterministic time in which one way of recompute by count is weighed against what is best without."""
 FIRST_TURN = 1.0
 """Deterministic time of the first turn of each way of branching: about as many seconds."""
-
-
 MOST_PROBING, MOST_MINIMISING = 0.002, 0.01
 """Deterministic time for each simplification of learnt clauses, where there is any."""
 
@@ -107,12 +105,9 @@ def best_layouts(
 
 def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: float) -> Found:
     """The best of what was ``found`` and of the layouts of ``model``, which recomputes by count."""
-    most = min(MOST_WORK_ON_COUNTS, work_left())
-    with bounded_work(most):
-        last = found.layouts[-1] if len(found.layouts) == top else None
+    last = found.layouts[-1] if len(found.layouts) == top else None
+    with part_of_work(MOST_WORK_ON_COUNTS):
         beside = _best_of(problem, model, top, deadline, last)
-        used = most - work_left()
-    spend(used)
     measure = OBJECTIVES[problem.objective].measure
     every = sorted((*found.layouts, *beside.layouts), key=lambda x: (measure(problem, x), tie_break_key(problem, x)))
     weighed = found.weighed and beside.status in ("optimal", "infeasible")

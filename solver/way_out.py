@@ -11,7 +11,7 @@ from constraints.refutation.space import values_of_decisions, virtual_stages
 from solver.completion import placed
 from solver.edits import Changed
 from solver.search import best_layouts
-from solver.work import bounded_work, spend, work_left
+from solver.work import part_of_work
 
 __all__ = ["COSTS", "BestLayouts", "WayOut"]
 
@@ -57,15 +57,13 @@ class BestLayouts:
 
     def layout(self, problem: Problem) -> Layout | None:
         """The best layout of ``problem`` by its objective; ``None`` if that is more work than is left."""
-        size, most = _search_size(problem), min(self.work, work_left())
+        size = _search_size(problem)
         if size > self.left or self.work <= 0:
             return None
         self.left -= size
-        with bounded_work(most):
+        with part_of_work(self.work) as part:
             found = best_layouts(problem, seconds=LONGEST_SEARCH)
-            used = most - work_left()
-        self.work -= used
-        spend(used)
+        self.work -= part.used
         return found.layouts[0] if found.status == "optimal" else None
 
     def of(self, way: WayOut) -> WayOut:

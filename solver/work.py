@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
-__all__ = ["bounded_work", "spend", "work_left"]
+__all__ = ["Part", "bounded_work", "part_of_work", "spend", "work_left"]
 
 _LEFT: ContextVar[float] = ContextVar("work left", default=math.inf)
 
@@ -24,6 +25,25 @@ def bounded_work(most: float) -> Iterator[None]:
         yield
     finally:
         _LEFT.reset(before)
+
+
+@dataclass
+class Part:
+    """A part of a bound; ``used`` is known when it is over."""
+
+    used: float = 0.0
+
+
+@contextmanager
+def part_of_work(most: float) -> Iterator[Part]:
+    """The same with a part of what is left; what the searches inside use is taken off that too."""
+    most, part = min(most, work_left()), Part()
+    with bounded_work(most):
+        try:
+            yield part
+        finally:
+            part.used = most - work_left()
+    spend(part.used)
 
 
 def work_left() -> float:

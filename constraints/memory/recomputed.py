@@ -14,6 +14,7 @@ from functools import lru_cache
 from constraints.arithmetic import Arithmetic, Quantity, once
 from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Recompute
 from constraints.memory.activations import backward_bytes, kept_bytes, stage_input_bytes
+from constraints.pipeline.again import kinds_meant
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -46,7 +47,7 @@ def inputs_of_groups(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Qua
 
 def _rebuilt_at_least(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     """Of a group whose size is a decision, in the longest chunk, whichever layers it has."""
-    kinds = sorted(set(p.model.layer_kinds))
+    kinds = kinds_meant(p.model, None)
     kept = a.minimum(*(kept_bytes(a, p, x, kind, NO_RECOMPUTE) for kind in kinds))
     widest = a.minimum(*(backward_bytes(a, p, x, kind, NO_RECOMPUTE) for kind in kinds))
     longest = max(chunk.layers for chunk in stage.chunks) if isinstance(stage, Stage) else stage.longest

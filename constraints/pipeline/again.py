@@ -21,11 +21,16 @@ from constraints.problem import Problem
 from constraints.rule import Degrees
 from models_catalog.schema import LayerKind, ModelSpec
 
-__all__ = ["alive_again", "evenly_again", "layers_again", "layers_again_in_all"]
+__all__ = ["CountsAtLeast", "alive_again", "evenly_again", "kinds_meant", "layers_again", "layers_again_in_all"]
 
 Counts = tuple[tuple[LayerKind, Quantity], ...]
 CountsAtLeast = tuple[tuple[LayerKind | None, Quantity], ...]
 """Of kinds that are known, and of some kind or other (``None``)."""
+
+
+def kinds_meant(model: ModelSpec, kind: LayerKind | None) -> list[LayerKind]:
+    """The kinds that a layer computed again may be of: its own, or any of the model's."""
+    return [kind] if kind is not None else sorted(set(model.layer_kinds))
 
 
 def layers_again(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> CountsAtLeast:
@@ -74,7 +79,12 @@ def _some(first: Quantity) -> bool:
 
 @lru_cache(maxsize=4096)
 def evenly_again(model: ModelSpec, chunks: int, first: int) -> Counts:
-    """The first ``first`` layers of each of ``chunks`` even chunks, by kind."""
+    """The first ``first`` layers of each of ``chunks`` even chunks, by kind.
+
+    >>> from models_catalog.loader import load_model
+    >>> [count for _, count in evenly_again(load_model("deepseek-v3"), 16, 2)]  # of the three dense layers one is third
+    [2, 30]
+    """
     counts: Counter[LayerKind] = Counter()
     ends = [model.num_layers * i // chunks for i in range(chunks + 1)]
     for start, stop in pairwise(ends):

@@ -104,11 +104,10 @@ class Space:
         )
 
     def _count_said(self, point: Mapping[str, Any], recompute: Recompute) -> Recompute:
-        weighed = self.problem.counted(point["pp"] * point["vpp"])
         for word, stand_in in COUNTED.items():
             if word in point:
                 said = replace(stand_in, num_layers=point[word])
-                if recompute != WHOLE_LAYERS or said not in weighed:
+                if recompute != WHOLE_LAYERS or said not in self.problem.counted(point["pp"] * point["vpp"]):
                     raise ValueError(f"{word}={point[word]} is not considered here")
                 recompute = said
         return recompute

@@ -24,7 +24,7 @@ from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Recompute
 from constraints.memory.activations import shard_tokens, stage_input_bytes, tensor_tokens, tokens
 from constraints.memory.optimizer import gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
-from constraints.pipeline.again import layers_again
+from constraints.pipeline.again import kinds_meant, layers_again
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -137,7 +137,7 @@ def _again(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind | None) -> Tim
     """What a layer that block recompute computes again takes more than one that it leaves alone; of any kind at least, if
     ``None``."""
     if kind is None:
-        every = [_again(a, p, x, known) for known in sorted(set(p.model.layer_kinds))]
+        every = [_again(a, p, x, known) for known in kinds_meant(p.model, kind)]
         return {group: a.minimum(*(times.get(group, 0) for times in every)) for group in every[0]}
     plain = _layer(a, p, x, kind, NO_RECOMPUTE)
     return {group: time - plain[group] for group, time in _layer(a, p, x, kind, WHOLE_LAYERS).items()}

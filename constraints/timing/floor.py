@@ -20,7 +20,7 @@ from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Layout, Recompute
 from constraints.memory.optimizer import gradient_bytes, trains_all
 from constraints.memory.parameters import all_experts, layer_sizes
 from constraints.partition.kinds import runs_of
-from constraints.pipeline.again import CountsAtLeast, layers_again_in_all
+from constraints.pipeline.again import CountsAtLeast, kinds_meant, layers_again_in_all
 from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.collectives import dense_data_ring, expert_data_ring
@@ -93,8 +93,7 @@ def _again_ns(a: Arithmetic, p: Problem, x: Degrees, counts: CountsAtLeast) -> Q
     """What block recompute adds to that for so many layers of each kind."""
     total: Quantity = 0
     for kind, count in counts:
-        kinds = [kind] if kind else sorted(set(p.model.layer_kinds))
-        total = total + a.mul(count, a.minimum(*(_one_again_ns(a, p, x, one) for one in kinds)))
+        total = total + a.mul(count, a.minimum(*(_one_again_ns(a, p, x, one) for one in kinds_meant(p.model, kind))))
     return total
 
 

@@ -16,7 +16,7 @@ from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.optimizer import dense_shards, expert_shards, gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
-from constraints.pipeline.again import layers_again, layers_again_in_all
+from constraints.pipeline.again import kinds_meant, layers_again, layers_again_in_all
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
@@ -61,8 +61,7 @@ def part_ns(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> Quantity:
     if isinstance(part, str):
         return mtp_ns(a, p, x)
     if isinstance(part, Again):
-        kinds = [part.kind] if part.kind else sorted(set(p.model.layer_kinds))
-        return a.minimum(*(_again_ns(a, p, x, kind) for kind in kinds))
+        return a.minimum(*(_again_ns(a, p, x, kind) for kind in kinds_meant(p.model, part.kind)))
     return _layer_ns(a, p, x, part)
 
 
