@@ -114,17 +114,24 @@ class Problem:
 
     def counted(self, chunks: int) -> tuple[Recompute, ...]:
         """Full recompute by count as it is weighed on a pipeline of so many chunks, wherever the layers go: block, with every
-        count that leaves a layer alone, and uniform, in groups that a mean chunk holds. Only for the sake of time, and where
-        all layers are alike but for a first run.
+        count that leaves a layer alone, and uniform, in groups that a mean chunk holds. Only where all layers are alike but for
+        a first run.
 
         Block takes less time than layer by layer and needs more memory; groups take as long, and need less memory where many
         inputs are alive.
         """
-        if self.objective != "step-time" or runs_of(self.model) is None:
+        if runs_of(self.model) is None:
             return ()
         longest = -(-self.model.num_layers // chunks)
         blocks = (replace(BLOCK, num_layers=count) for count in range(1, longest))
-        return (*blocks, *(replace(GROUPS, num_layers=size) for size in range(2, longest + 1)))
+        return (*blocks, *(replace(GROUPS, num_layers=size) for size in self.group_sizes(chunks)))
+
+    def group_sizes(self, chunks: int) -> range:
+        """Sizes of groups of several layers that uniform recompute may go in, on a pipeline of so many chunks; none with MTP
+        layers, which Megatron recomputes one by one only."""
+        if runs_of(self.model) is None or self.model.mtp_layers:
+            return range(0)
+        return range(2, -(-self.model.num_layers // chunks) + 1)
 
     def recompute_level(self, recompute: Recompute) -> tuple[int, int]:
         """The place of ``recompute`` among what may be recomputed, least first: block by count before uniform, layer by layer

@@ -90,15 +90,19 @@ def best_layouts(
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
     Without ``interleaving`` virtual stages are left out (other than pinned ones), without ``counted`` full recompute by count
-    of layers, which is weighed against what is best without, in models of its own. Raises :class:`Disagreement` if a solution
-    breaks a rule that it was solved under.
+    of layers, which is weighed against what is best without, in models of its own; where nothing fits without, groups may.
+    Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
     if fewest_gpus(problem) > problem.gpus:  # no need to look at any
         return Found("infeasible", ())
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
-    for stand_in in (BLOCK, GROUPS):
-        if counted and found.layouts and found.status == "optimal" and _takes(problem, stand_in):
+    left = [stand_in for stand_in in (BLOCK, GROUPS) if counted and _takes(problem, stand_in)]
+    if found.status == "infeasible" and GROUPS in left:
+        left.remove(GROUPS)
+        found = _best_of(problem, Model(problem, interleaving=interleaving, counted=GROUPS), top, deadline)
+    for stand_in in left:
+        if found.status == "optimal":
             found = _weighed(problem, found, Model(problem, interleaving=interleaving, counted=stand_in), top, deadline)
     return found
 
@@ -118,7 +122,8 @@ def _takes(problem: Problem, stand_in: Recompute) -> bool:
     """False if there is nothing like ``stand_in`` to weigh, or what is asked for rules it out whatever the degrees are."""
     asked = Layout(recompute=stand_in, settings=problem.settings)
     rules = (rule for rule in enforced_rules(problem) if rule.scope == ("recompute",))
-    return bool(problem.counted(1)) and all(rule.holds(problem, asked) for rule in rules)
+    some = problem.group_sizes(1) if stand_in == GROUPS else problem.counted(1)
+    return bool(some) and all(rule.holds(problem, asked) for rule in rules)
 
 
 def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: Layout | None = None) -> Found:

@@ -70,16 +70,16 @@ def legal(problem: Problem) -> Iterator[Layout]:
     That no other partition of them is better is for ``tests/partition`` to show.
     """
     rules = enforced_rules(problem)
-    plain = False
-    for layout in sorted(candidates(problem), key=lambda x: x.recompute.by_chunk):
-        if layout.recompute.by_chunk and not plain:
-            return  # recompute by count is weighed against something else
+    fits = False
+    for layout in sorted(candidates(problem), key=lambda x: x.recompute.first > 0):
+        if layout.recompute.first and not fits:
+            return  # block is weighed against something else
         if all(rule.holds(problem, layout) for rule in rules if rule.id != "memory.capacity"):
             found = best_partition(problem, layout)
             if found is not None:
                 placed = replace(layout, split=found.split)
                 assert all(rule.holds(problem, placed) for rule in rules if "pp" in rule.scope), placed
-                plain = True
+                fits = True
                 yield placed
 
 
