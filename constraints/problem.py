@@ -114,8 +114,8 @@ class Problem:
 
     def counted(self, chunks: int) -> tuple[Recompute, ...]:
         """Full recompute by count as it is weighed on a pipeline of so many chunks, wherever the layers go: block, with every
-        count that leaves a layer alone, and uniform, in groups that a mean chunk holds. Only where all layers are alike but for
-        a first run.
+        count that leaves a layer alone, and uniform, in groups that a mean chunk holds. None where layers of different kinds
+        alternate.
 
         Block takes less time than layer by layer and needs more memory; groups take as long, and need less memory where many
         inputs are alive.

@@ -10,14 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import Layout
+from constraints.layout import GROUPS, Layout
 from constraints.memory.budget import CAPACITY
 from constraints.pins import Limit
 from constraints.problem import Problem
+from constraints.recompute_counts import RULES as COUNTS
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 from solver.completion import placed_somewhere
@@ -63,14 +65,25 @@ def may_do_without_interleaving(problem: Problem) -> bool:
 
 
 class Oracle:
-    """Answers for sets of rules of one problem: a layout that keeps them, or the part that conflicts."""
+    """Answers for sets of rules of one problem: a layout that keeps them, or the part that conflicts.
+
+    Where memory is in that part, uniform recompute in groups is asked about as well; nothing else likes groups better than
+    layers one by one. How large groups may be is no rule of a conflict.
+    """
 
     def __init__(self, problem: Problem, deadline: float, *, interleaving: bool) -> None:
-        self.problem, self.deadline = problem, deadline
-        self.rules: dict[str, Rule] = {rule.id: rule for rule in enforced_rules(problem)}
+        self.problem, self.deadline, self.interleaving = problem, deadline, interleaving
+        self.rules: dict[str, Rule] = {rule.id: rule for rule in enforced_rules(problem) if rule not in COUNTS}
         self.questions = 0
         self._model = Model(problem, explain=True, interleaving=interleaving)
         self._model.post(self.rules.values())
+
+    @cached_property
+    def _groups(self) -> Model:
+        model = Model(self.problem, explain=True, interleaving=self.interleaving, counted=GROUPS)
+        model.post((*self.rules.values(), *COUNTS))
+        model.cp.add_bool_and(model.literals[rule.id] for rule in COUNTS)
+        return model
 
     def layout(self, assumed: Iterable[str]) -> Layout | frozenset[str]:
         """A layout that keeps the rules ``assumed``, or those among them that CP-SAT says conflict.
@@ -78,17 +91,24 @@ class Oracle:
         Raises :class:`Exhausted`, and :class:`~solver.search.Disagreement` if the layout breaks one of them.
         """
         assumed = list(assumed)
-        literals = self._model.literals
+        answer = self._asked(self._model, assumed)
+        if isinstance(answer, Layout) or CAPACITY not in answer or not self.problem.group_sizes(1):
+            return answer
+        in_groups = self._asked(self._groups, assumed)
+        return in_groups if isinstance(in_groups, Layout) else answer | in_groups
+
+    def _asked(self, model: Model, assumed: list[str]) -> Layout | frozenset[str]:
+        literals = model.literals
         by_index: dict[int, str] = {literals[name].index: name for name in assumed}
-        self._model.cp.clear_assumptions()
-        self._model.cp.add_assumptions([literals[name] for name in assumed])
+        model.cp.clear_assumptions()
+        model.cp.add_assumptions([literals[name] for name in assumed])
         core: frozenset[str] = frozenset(assumed)
 
         def solve() -> Callable[[Any], int] | None:
             nonlocal core
             solver: Any = new_solver(self.deadline - time.monotonic())
             solver.parameters.max_deterministic_time = min(MOST_WORK, work_left())
-            status = run(self._model.cp, solver)
+            status = run(model.cp, solver)
             self.questions += 1
             if status == cp_model.INFEASIBLE:
                 named = solver.sufficient_assumptions_for_infeasibility()
@@ -99,7 +119,7 @@ class Oracle:
             value: Callable[[Any], int] = solver.value
             return value
 
-        layout = placed_solution(self._model, solve, fitting=CAPACITY in assumed)
+        layout = placed_solution(model, solve, fitting=CAPACITY in assumed)
         if layout is None:
             return core
         broken = [name for name in assumed if not self.rules[name].holds(self.problem, layout)]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import Layout
+from constraints.layout import GROUPS, Layout, Recompute
 from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.refutation.encoding import digest, encoded
@@ -21,7 +21,7 @@ from solver.explain import may_do_without_interleaving
 from solver.model import Model
 from solver.objectives import post_tie_break
 from solver.placing import placed_solution
-from solver.search import Disagreement, best_layouts, new_solver, run
+from solver.search import Disagreement, best_layouts, new_solver, run, takes
 from solver.work import bounded_work, work_left
 
 __all__ = ["Nearest", "least_memory", "nearest_to", "plainest_layout"]
@@ -58,12 +58,20 @@ def _remembered(question: Callable[[Problem], Answer]) -> Callable[[Problem], An
 def plainest_layout(problem: Problem) -> Layout | None:
     """Of all layouts the one that the tie-breaks of ``solve`` put first: least recompute, then the smallest degrees.
 
-    It keeps every enforced rule, judged by the rules themselves; ``None`` if none was found. Raises
-    :class:`~solver.search.Disagreement` if a rule outside the solver refuses it.
+    Recompute by count is left aside but for groups, where nothing else fits. The layout keeps every enforced rule, judged by
+    the rules themselves; ``None`` if none was found. Raises :class:`~solver.search.Disagreement` if a rule outside the solver
+    refuses it.
     """
     if fewest_gpus(problem) > problem.gpus:
         return None
-    model, rules = _model(problem), enforced_rules(problem)
+    plainest = _plainest(problem)
+    if plainest is None and takes(problem, GROUPS):
+        plainest = _plainest(problem, GROUPS)
+    return plainest
+
+
+def _plainest(problem: Problem, counted: Recompute | None = None) -> Layout | None:
+    model, rules = _model(problem, counted), enforced_rules(problem)
     if model is None or _solution(model) is None:  # mostly there is none, and then no order is needed
         return None
     cp: Any = model.cp
@@ -79,7 +87,14 @@ def plainest_layout(problem: Problem) -> Layout | None:
 
 def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
     """Like :func:`plainest_layout`, but with the decisions in ``wanted`` as near to those values as can be, in octaves."""
-    model = _model(problem)
+    nearest = _nearest_to(problem, wanted)
+    if nearest is None and takes(problem, GROUPS):
+        nearest = _nearest_to(problem, wanted, GROUPS)
+    return nearest
+
+
+def _nearest_to(problem: Problem, wanted: dict[str, int], counted: Recompute | None = None) -> Layout | None:
+    model = _model(problem, counted)
     if model is None:
         return None
     parts: list[Any] = []
@@ -106,14 +121,14 @@ def least_memory(problem: Problem) -> Nearest | None:
     roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
     interleaving = not may_do_without_interleaving(problem)
     with bounded_work(min(MOST_WORK_ON_NEAREST, work_left())):
-        found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, counted=False)
+        found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, counted=(GROUPS,))
     return Nearest(found.layouts[0], found.status == "optimal") if found.layouts else None
 
 
-def _model(problem: Problem) -> Model | None:
+def _model(problem: Problem, counted: Recompute | None = None) -> Model | None:
     """``None`` if no pipeline shape is left, or the numbers are beyond what the solver takes."""
     try:
-        model = Model(problem, interleaving=not may_do_without_interleaving(problem))
+        model = Model(problem, interleaving=not may_do_without_interleaving(problem), counted=counted)
         model.post(enforced_rules(problem))
     except BoundsError:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -22,7 +23,7 @@ from solver.ranking import Ranking
 from solver.tie_breaks import tie_break_key
 from solver.work import part_of_work, spend, work_left
 
-__all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run"]
+__all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run", "takes"]
 
 
 BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)
@@ -85,19 +86,24 @@ def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
 
 
 def best_layouts(
-    problem: Problem, *, top: int = 1, seconds: float = 60.0, interleaving: bool = True, counted: bool = True
+    problem: Problem,
+    *,
+    top: int = 1,
+    seconds: float = 60.0,
+    interleaving: bool = True,
+    counted: Iterable[Recompute] = (BLOCK, GROUPS),
 ) -> Found:
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
-    Without ``interleaving`` virtual stages are left out (other than pinned ones), without ``counted`` full recompute by count
-    of layers, which is weighed against what is best without, in models of its own; where nothing fits without, groups may.
+    Without ``interleaving`` virtual stages are left out (other than pinned ones). ``counted`` is the recompute by count of
+    layers that is weighed against what is best without, each in a model of its own; where nothing fits without, groups may.
     Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
     if fewest_gpus(problem) > problem.gpus:  # no need to look at any
         return Found("infeasible", ())
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
-    left = [stand_in for stand_in in (BLOCK, GROUPS) if counted and _takes(problem, stand_in)]
+    left = [stand_in for stand_in in counted if takes(problem, stand_in)]
     if found.status == "infeasible" and GROUPS in left:
         left.remove(GROUPS)
         found = _best_of(problem, Model(problem, interleaving=interleaving, counted=GROUPS), top, deadline)
@@ -118,7 +124,7 @@ def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: f
     return Found("optimal", tuple(every[:top]), weighed=weighed)
 
 
-def _takes(problem: Problem, stand_in: Recompute) -> bool:
+def takes(problem: Problem, stand_in: Recompute) -> bool:
     """False if there is nothing like ``stand_in`` to weigh, or what is asked for rules it out whatever the degrees are."""
     asked = Layout(recompute=stand_in, settings=problem.settings)
     rules = (rule for rule in enforced_rules(problem) if rule.scope == ("recompute",))

@@ -15,7 +15,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.arithmetic import ceil_div
-from constraints.layout import Layout
+from constraints.layout import GROUPS, Layout, Recompute
 from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions
@@ -23,7 +23,7 @@ from constraints.registry import enforced_rules
 from constraints.rule import Rule
 from solver.model import Decisions, Model
 from solver.placing import placed_solution
-from solver.search import Disagreement, new_solver, run
+from solver.search import Disagreement, new_solver, run, takes
 
 __all__ = ["Undecided", "largest_usable", "smallest_usable"]
 
@@ -69,11 +69,26 @@ def _windows(counts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def _best(problem: Problem, counts: Sequence[int], deadline: float, cost: Callable[[Any], Any]) -> int | None:
-    """The count with a layout that costs least, of ``counts``."""
+    """The count with a layout that costs least, of ``counts``: by recompute without counting, or in groups of layers."""
+    best = _best_by(problem, counts, deadline, cost)
+    if not takes(problem, GROUPS):
+        return best
+    nearer = counts if best is None else [count for count in counts if cost(count) < cost(best)]
+    in_groups = _best_by(problem, nearer, deadline, cost, GROUPS) if nearer else None
+    return best if in_groups is None else in_groups
+
+
+def _best_by(
+    problem: Problem,
+    counts: Sequence[int],
+    deadline: float,
+    cost: Callable[[Any], Any],
+    counted: Recompute | None = None,
+) -> int | None:
     left = deadline - time.monotonic()
     if left <= 0:
         raise Undecided
-    model, rules = _AnyCount(problem, counts), enforced_rules(problem)
+    model, rules = _AnyCount(problem, counts, counted), enforced_rules(problem)
     model.post(rules)
     if not model.shapes:
         return None
@@ -102,9 +117,9 @@ def _best(problem: Problem, counts: Sequence[int], deadline: float, cost: Callab
 class _AnyCount(Model):
     """A model in which the GPU count is one of several; rules that read it are posted for each of them."""
 
-    def __init__(self, problem: Problem, counts: Sequence[int]) -> None:
+    def __init__(self, problem: Problem, counts: Sequence[int], counted: Recompute | None) -> None:
         self._counts = sorted(counts)
-        super().__init__(replace(problem, gpus=self._counts[-1]))
+        super().__init__(replace(problem, gpus=self._counts[-1]), counted=counted)
 
     def _decide(self) -> Decisions:
         on_each = [values_of_decisions(replace(self.problem, gpus=gpus), wide=False) for gpus in self._counts]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
+from constraints.arithmetic import ceil_div
 from constraints.partition.kinds import Runs, ends_with, fewest_in_windows, runs_of, starts_with
 from constraints.partition.parts import behind
 from constraints.partition.rank import Rank
@@ -103,16 +104,18 @@ class Forms:
     """The quantities of ranks as linear forms in layers and activations alive, by what else a rank holds.
 
     ``alive`` says whether they grow with activations; ``idle`` whether a rank may be without a layer. Formulas see ``chunks``
-    chunks a rank.
+    chunks a rank. Where uniform recompute goes in groups, of ``group`` layers at most, activations alive are their inputs.
     """
 
-    def __init__(self, model: ModelSpec, chunks: int, formulas: Formulas, *, alive: bool, idle: bool) -> None:
+    def __init__(
+        self, model: ModelSpec, chunks: int, formulas: Formulas, *, alive: bool, idle: bool, group: int = 1
+    ) -> None:
         self.model, self.chunks, self.formulas = model, chunks, formulas
-        self.alive, self.idle = alive, idle
+        self.alive, self.idle, self.group = alive, idle, group
         self.runs = runs_of(model)
         self.kinds = sorted(set(model.layer_kinds)) if self.runs is None else [self.runs.common]
         self.body = self.runs.body if self.runs is not None else model.num_layers
-        self._empty: dict[str, tuple[Rank, list[int]]] = {}
+        self._empty: dict[tuple[str, int], tuple[Rank, list[int]]] = {}
         self._more: dict[tuple[str, LayerKind, str], list[int]] = {}
 
     def may_keep_within(self, pipelines: Pipelines, bound: int) -> bool:
@@ -129,15 +132,22 @@ class Forms:
         """The most layers of the body that the rank can take; ``None`` if it must hold one and is then beyond the bound."""
         most = 0
         for way in self._ways(pipelines, rank):
-            takes = partial(self._takes, _where(pipelines.pp, rank), bound, way, most)
+            takes = partial(self._takes, pipelines, rank, bound, way, most)
             if most < self.body and takes(1):  # mostly another way takes no more than the first
                 most += most_that(takes, self.body - most)
         return None if self._holds_some(pipelines, rank) and not most else most
 
-    def _takes(self, where: str, bound: int, way: Way, layers: int, more: int) -> bool:
+    def _takes(self, pipelines: Pipelines, rank: int, bound: int, way: Way, layers: int, more: int) -> bool:
         """True if the rank that holds ``layers`` and ``more`` of the body in that way is within the bound."""
         held = way(layers + more)
-        return held is not None and self._within(where, held, bound)
+        if held is None:
+            return False
+        longest = 0
+        if self.group > 1:
+            longest = ceil_div(sum(count for _, count, _ in held), max(pipelines.chunks))
+            inputs = ceil_div(sum(alive for _, _, alive in held), self.group)
+            held = [(kind, count, inputs * (kind == held[0][0])) for kind, count, _ in held]
+        return self._within(_where(pipelines.pp, rank), held, bound, longest)
 
     def _holds_some(self, pipelines: Pipelines, rank: int) -> bool:
         """True if a layer of the body is on the rank for certain; else it may hold other kinds than the form's."""
@@ -145,9 +155,10 @@ class Forms:
         may_be_early = early and (rank < pipelines.pp - 1 or not pipelines.plain)
         return not (self.idle or may_be_early)
 
-    def _within(self, where: str, held: Held, bound: int) -> bool:
-        """True if every quantity of the rank that holds so much is within ``bound``."""
-        totals = self._with_none(where)[1]
+    def _within(self, where: str, held: Held, bound: int, longest: int) -> bool:
+        """True if every quantity of the rank that holds so much is within ``bound``; of groups, in a chunk of ``longest``
+        layers."""
+        totals = self._with_none(where, longest)[1]
         for kind, layers, _ in held:
             totals = self._grown(totals, layers, where, kind, "layers")
         if not self.alive or max(totals) > bound:  # what is alive comes on top
@@ -162,17 +173,17 @@ class Forms:
             return totals
         return [total + count * each for total, each in zip(totals, self._added(where, kind, counted), strict=True)]
 
-    def _with_none(self, where: str) -> tuple[Rank, list[int]]:
-        """A rank that holds no layer of the decoder, and its quantities."""
-        if where not in self._empty:
+    def _with_none(self, where: str, longest: int = 0) -> tuple[Rank, list[int]]:
+        """A rank that holds no layer of the decoder, and its quantities, those of groups in ``longest`` layers among them."""
+        if (where, longest) not in self._empty:
             first, last = where in ("first", "alone"), where in ("last", "alone")
             mtp = self.model.mtp_layers if last else 0
             kinds = tuple(self.kinds) if self.runs is not None and not self.idle else ()
             boundaries = {"alone": 0, "between": 2 * self.chunks}.get(where, 2 * self.chunks - 1)
             tail = tuple((kind, mtp) for kind in self.model.mtp_kinds) if mtp else ()
-            empty = Rank(tail, tail, kinds, (), boundaries, embedding=first, loss=last, mtp=mtp)
-            self._empty[where] = empty, list(self.formulas(empty))
-        return self._empty[where]
+            empty = Rank(tail, tail, kinds, (), boundaries, embedding=first, loss=last, mtp=mtp, longest=longest)
+            self._empty[where, longest] = empty, list(self.formulas(empty))
+        return self._empty[where, longest]
 
     def _added(self, where: str, kind: LayerKind, counted: str) -> list[int]:
         """What one of ``kind`` adds to each quantity: of the "layers", or of the "live" ones."""

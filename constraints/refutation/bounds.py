@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
-from constraints.layout import Recompute
+from constraints.layout import GROUPS, Recompute
 from constraints.memory.budget import CAPACITY
 from constraints.partition.bounds import Forms, Pipelines
 from constraints.partition.fitting import some_partition
 from constraints.partition.search import may_idle
-from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere
+from constraints.refutation.partial import Box, Partial, Space, TooMany, fails_everywhere, in_groups
 from constraints.refutation.ranges import Choice, Decided, Range, Ranges, Unbounded, high, low, of
 from constraints.rule import Rule
 
-__all__ = ["DEAR", "BoxBuilder", "excludes", "holds_at_the_end", "point_at_the_end"]
+__all__ = ["DEAR", "BoxBuilder", "excludes", "holds_at_the_end", "of_all_groups", "point_at_the_end"]
 
 MOST_ASKED = 400
 """Questions to a rule before bounds are tried instead."""
@@ -53,21 +53,55 @@ def _excluded_by_bounds(rule: Rule, space: Space, box: Box) -> bool:
 
 
 def _holds_too_much(rule: Rule, space: Space, box: Box) -> bool:
-    """The rule of memory is about all partitions of the layers: by counting, or, all else decided, by the best of them."""
-    if _excluded_by_bounds(rule, space, box):
-        return True
-    if any(len(values) > 1 for values in box.values()):
+    """The rule of memory is about all partitions of the layers: by counting, or, all else decided, by the best of them; and
+    about groups of layers, which recompute of every layer stands for."""
+    decided = all(len(values) == 1 for values in box.values())
+    layout = space.layout({name: values[0] for name, values in box.items()}) if decided else None
+    if not _excluded_by_bounds(rule, space, box) and (layout is None or some_partition(space.problem, layout)):
         return False
-    return some_partition(space.problem, space.layout({name: values[0] for name, values in box.items()})) is None
+
+    def excluded(builder: BoxBuilder) -> bool:
+        rule.post(builder, space.problem)
+        return builder.excluded
+
+    def excluded_of(size: int) -> bool:
+        return layout is not None and some_partition(space.problem, in_groups(layout, size)) is None
+
+    return of_all_groups(space, box, excluded, excluded_of)
+
+
+def of_all_groups(
+    space: Space, box: Box, bounded: Callable[[BoxBuilder], bool], exact: Callable[[int], bool] = lambda size: False
+) -> bool:
+    """True if it is ``bounded``, or ``exact``, for groups of every size that ``box`` stands for.
+
+    Bounds are tried on all sizes together, and on fewer where that says nothing.
+    """
+
+    def shown(sizes: range) -> bool:
+        if bounded(BoxBuilder(space, inner, sizes)):
+            return True
+        if len(sizes) == 1:
+            return exact(sizes[0])
+        half = len(sizes) // 2
+        return shown(sizes[:half]) and shown(sizes[half:])
+
+    sizes, inner = space.group_sizes(box), space.narrowed(box, "recompute", space.whole)
+    try:
+        return not sizes or shown(sizes)
+    except Unbounded:
+        return False
 
 
 def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     """Whether the rule holds where every decision is at its largest and nothing is interleaved: a bound that says
     otherwise would be wrong."""
     taken = point_at_the_end(space, box)
-    if taken is not None and rule.id == CAPACITY:
-        return some_partition(space.problem, space.layout(taken)) is not None
-    return taken is not None and Partial(space, taken).kept_by(rule)
+    if taken is None or rule.id != CAPACITY:
+        return taken is not None and Partial(space, taken).kept_by(rule)
+    layout, sizes = space.layout(taken), space.group_sizes({name: (value,) for name, value in taken.items()})
+    likeliest = [in_groups(layout, size) for size in sizes if size == math.isqrt(len(sizes)) + 1]
+    return any(some_partition(space.problem, some) is not None for some in (layout, *likeliest))
 
 
 def point_at_the_end(space: Space, box: Box) -> dict[str, int] | None:
@@ -79,11 +113,12 @@ def point_at_the_end(space: Space, box: Box) -> dict[str, int] | None:
 class BoxBuilder:
     """``constraints.rule.Builder`` for a box; ``excluded`` is true once something posted cannot be true in it.
 
-    A condition is true, false or (open) ``None``; only what a true condition asks for can exclude.
+    A condition is true, false or (open) ``None``; only what a true condition asks for can exclude. With ``groups`` it is
+    about uniform recompute in groups of one of these sizes.
     """
 
-    def __init__(self, space: Space, box: Box) -> None:
-        self.space, self.box = space, box
+    def __init__(self, space: Space, box: Box, groups: range = range(0)) -> None:
+        self.space, self.box, self.groups = space, box, groups
         self.arithmetic = Ranges(space.known)
         self.excluded = False
         self.x: Any = Decided(self._decisions())
@@ -95,6 +130,9 @@ class BoxBuilder:
         options = tuple(self.space.options[i] for i in box["recompute"])
         x["recompute"] = options[0] if len(options) == 1 else Choice(options)
         x["recompute_layers"], x["recompute_group"] = 0, 1
+        if self.groups:
+            x["recompute"] = GROUPS
+            x["recompute_group"] = Range(self.groups[0], self.groups[-1], tuple(self.groups))
         x["stage_gpus"] = a.mul(a.mul(x["tp"], x["cp"]), x["dp"])
         x["sequence_shards"] = of(tp if sp else 1 for tp in box["tp"] for sp in box["sequence_parallel"])
         if problem.global_batch_size is not None:
@@ -180,7 +218,10 @@ class BoxBuilder:
         """The least that ``formulas`` come to for ranks of ``vpp`` chunks, as forms in the layers that a rank holds."""
         problem = self.space.problem
         idle = may_idle(problem, self.box["pp"][-1])
-        return Forms(problem.model, vpp, lambda rank: [low(q) for q in formulas(rank)], alive=alive, idle=idle)
+        group = max(self.groups, default=1)
+        return Forms(
+            problem.model, vpp, lambda rank: [low(q) for q in formulas(rank)], alive=alive, idle=idle, group=group
+        )
 
     def pipelines(self, vpps: tuple[int, ...]) -> Pipelines:
         """The pipelines of a box in which ``pp`` is decided."""

@@ -17,8 +17,8 @@ from constraints.memory.stage import allocated_bytes, peaks
 from constraints.partition.search import best_partition
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
-from constraints.refutation.bounds import BoxBuilder, point_at_the_end
-from constraints.refutation.partial import Box, Space
+from constraints.refutation.bounds import BoxBuilder, of_all_groups, point_at_the_end
+from constraints.refutation.partial import Box, Space, in_groups
 from constraints.refutation.ranges import Unbounded, high
 from constraints.timing.communication import communication_ns, transfer
 from constraints.timing.pipeline import PARTS, hops
@@ -67,7 +67,15 @@ def no_less_than(space: Space, box: Box, value: int) -> bool:
 
 def _all_no_less_than(space: Space, box: Box, value: int) -> bool:
     """The same for a box that is interleaved throughout, or not at all."""
-    problem, builder = space.problem, BoxBuilder(space, box)
+    if not _bounded(BoxBuilder(space, box), value):
+        return False
+    # groups take as long as layers one by one, with which they are then no better
+    return space.problem.objective != "memory" or of_all_groups(space, box, lambda builder: _bounded(builder, value))
+
+
+def _bounded(builder: BoxBuilder, value: int) -> bool:
+    """True if counting shows that nothing in the builder's box counts as less than ``value``."""
+    problem, box = builder.space.problem, builder.box
     batch = high(builder.x.global_batch_size) if problem.global_batch_size is None else 1
     below = _most_below(problem, value, batch)
     by_memory = problem.objective == "memory"
@@ -117,10 +125,21 @@ def _compared(problem: Problem, value: int, batch: int) -> int:
 
 
 def better_at_the_end(space: Space, box: Box, value: int) -> bool:
-    """Whether the layout with every decision at its largest, nothing interleaved, counts as less after all."""
+    """Whether the layout with every decision at its largest, nothing interleaved, counts as less after all, or the same in
+    groups of some size."""
     point = point_at_the_end(space, box)
     if point is None:
         return False
     layout = space.layout(point)
-    best = best_partition(space.problem, layout)
-    return best is not None and value_of(space.problem, replace(layout, split=best.split)) < value
+    if _better(space.problem, layout, value):
+        return True
+    sizes = space.group_sizes({name: (number,) for name, number in point.items()})
+    if not sizes or (space.problem.objective != "memory" and not _better(space.problem, layout, value, fitting=False)):
+        return False
+    return any(_better(space.problem, in_groups(layout, size), value) for size in sizes)
+
+
+def _better(problem: Problem, layout: Layout, value: int, *, fitting: bool = True) -> bool:
+    """Whether the best partition for the degrees of ``layout`` counts as less."""
+    best = best_partition(problem, layout, fitting=fitting)
+    return best is not None and value_of(problem, replace(layout, split=best.split)) < value

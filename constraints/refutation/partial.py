@@ -20,7 +20,7 @@ from constraints.refutation.ranges import Known
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
 
-__all__ = ["DECISIONS", "Box", "Open", "Partial", "Space", "TooMany", "asks_for", "fails_everywhere"]
+__all__ = ["DECISIONS", "Box", "Open", "Partial", "Space", "TooMany", "asks_for", "fails_everywhere", "in_groups"]
 
 COUNTED = {"block": BLOCK, "group": GROUPS}
 """Words for full recompute by count, and what stands for it."""
@@ -44,7 +44,11 @@ class TooMany(Exception):
 
 
 class Space:
-    """Every layout that is considered for a problem: the product of the decisions' values, less what has no shape."""
+    """Every layout that is considered for a problem: the product of the decisions' values, less what has no shape.
+
+    Recompute of every layer by itself stands for groups of layers as well: no rule but that of memory takes these for
+    anything else, and that one is asked about both.
+    """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -56,6 +60,7 @@ class Space:
             values.pop("num_microbatches", None)
         self.root: dict[str, tuple[int, ...]] = {name: tuple(values[name]) for name in DECISIONS if name in values}
         self.options: tuple[Recompute, ...] = problem.recompute_options
+        self.whole = self.options.index(WHOLE_LAYERS)
         self._stages: dict[int, frozenset[int]] = {}
         self.known = Known()
         pairs = [self.stages(pp) for pp in self.root["pp"]]
@@ -75,6 +80,13 @@ class Space:
         if decision == "pp":
             inner["vpp"] = tuple(v for v in inner["vpp"] if any(v in self.stages(pp) for pp in values))
         return inner
+
+    def group_sizes(self, box: Box) -> range:
+        """Sizes of the groups of layers that ``box`` stands for."""
+        if self.whole not in box["recompute"]:
+            return range(0)
+        chunks = (pp * vpp for pp in box["pp"] for vpp in box["vpp"] if vpp in self.stages(pp))
+        return self.problem.group_sizes(min(chunks, default=1))
 
     def layout(self, point: Mapping[str, Any]) -> Layout:
         """The layout in which every decision is taken. Raises ``ValueError`` if the space has no such layout.
@@ -134,6 +146,11 @@ class Space:
             if assignment is not None:
                 out["pipeline"] = assignment.text()
         return out
+
+
+def in_groups(layout: Layout, size: int) -> Layout:
+    """``layout`` with uniform recompute in groups of ``size`` layers."""
+    return replace(layout, recompute=replace(GROUPS, num_layers=size))
 
 
 class Partial:
