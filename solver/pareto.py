@@ -9,14 +9,16 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import Layout
+from constraints.layout import BLOCK, GROUPS, Layout, Recompute
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
 from solver.completion import placed
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs
-from solver.search import Disagreement, Found, new_solver, run
+from solver.search import MOST_WORK_ON_COUNTS, Disagreement, Found, new_solver, run, takes
+from solver.tie_breaks import tie_break_key
+from solver.work import part_of_work, work_left
 
 __all__ = ["POINTS", "pareto_layouts"]
 
@@ -34,8 +36,6 @@ def pareto_layouts(
     breaks a rule.
     """
     front = _Front(replace(problem, objective="step-time"), time.monotonic() + seconds)
-    if not front.model.shapes:
-        return Found("infeasible", ())
     layouts: list[Layout] = []
     gap = 1
     while True:
@@ -46,23 +46,73 @@ def pareto_layouts(
         if found is not None:
             found(layout)
         if status != "optimal":
-            return Found("feasible", tuple(layouts))
+            return Found("feasible", tuple(layouts), weighed=front.weighed)
         held = front.memory_of(layout)
         if len(layouts) == 1 and most is not None:
             gap = max(1, (held - front.least_memory(layout)) // max(1, most - 1))
         front.below(held - gap)
     if not layouts:
         return Found(status, ())
-    return Found("optimal" if status == "infeasible" else "feasible", tuple(layouts))
+    return Found("optimal" if status == "infeasible" else "feasible", tuple(layouts), weighed=front.weighed)
 
 
 class _Front:
-    """One model with both costs; what it admits shrinks from point to point."""
+    """Layouts by both costs: those without recompute by count and, beside them, those with it."""
 
     def __init__(self, problem: Problem, deadline: float) -> None:
-        self.problem, self.deadline = problem, deadline
+        self.problem = problem
+        self.plain = _Side(problem, deadline)
+        self.beside = [_Side(problem, deadline, stand_in) for stand_in in (GROUPS, BLOCK) if takes(problem, stand_in)]
+        self.weighed = True
+        """False if some layouts with recompute by count that may be better were not tried."""
+
+    def memory_of(self, layout: Layout) -> int:
+        return OBJECTIVES["memory"].measure(self.problem, layout)
+
+    def below(self, memory: int) -> None:
+        """From here on only layouts whose fullest stage holds at most so much."""
+        for side in (self.plain, *self.beside):
+            side.below(memory)
+
+    def fastest(self) -> tuple[str, Layout | None]:
+        """The fastest layout left, of those the leanest, of those the first by the tie-breaks."""
+        status, best = self.plain.fastest()
+        for side in self.beside:
+            if status not in ("optimal", "infeasible"):
+                break
+            if best is None and side.counted == BLOCK and self.plain.most_held is None:
+                break  # block is weighed where something else fits
+            with part_of_work(MOST_WORK_ON_COUNTS):
+                known, other = side.fastest(best)
+            if known in ("optimal", "infeasible"):
+                status = "optimal" if other is not None else status
+            else:
+                self.weighed = False
+            if other is not None and (best is None or self._place(other) < self._place(best)):
+                status, best = "optimal", other
+        return status, best
+
+    def least_memory(self, otherwise: Layout) -> int:
+        """What the leanest layout holds, as far as that is known."""
+        least = [self.memory_of(otherwise)]
+        for side in (self.plain, *self.beside):
+            with part_of_work(MOST_WORK_ON_COUNTS if side.counted else work_left()):
+                layout = side.leanest()
+            least += [self.memory_of(layout)] if layout is not None else []
+        return min(least)
+
+    def _place(self, layout: Layout) -> tuple[int, int, tuple[int, ...]]:
+        time_, memory = (OBJECTIVES[name].measure(self.problem, layout) for name in ("step-time", "memory"))
+        return time_, memory, tie_break_key(self.problem, layout)
+
+
+class _Side:
+    """One model with both costs; what it admits shrinks from point to point."""
+
+    def __init__(self, problem: Problem, deadline: float, counted: Recompute | None = None) -> None:
+        self.problem, self.deadline, self.counted = problem, deadline, counted
         self.rules = enforced_rules(problem)
-        self.model = Model(problem)
+        self.model = Model(problem, counted=counted)
         self.model.post(self.rules)
         self.most_held: int | None = None
         if self.model.shapes:
@@ -70,17 +120,19 @@ class _Front:
             self.memory = OBJECTIVES["memory"].post(self.model)
             self.order = post_tie_break(self.model)
 
-    def memory_of(self, layout: Layout) -> int:
-        return OBJECTIVES["memory"].measure(self.problem, layout)
-
     def below(self, memory: int) -> None:
         """From here on only layouts whose fullest stage holds at most so much."""
         self.most_held = memory
-        self.model.cp.add(self.memory.expression() <= memory)
+        if self.model.shapes:
+            self.model.cp.add(self.memory.expression() <= memory)
 
-    def fastest(self) -> tuple[str, Layout | None]:
-        """The fastest layout left, of those the leanest, of those the first by the tie-breaks."""
+    def fastest(self, known: Layout | None = None) -> tuple[str, Layout | None]:
+        """The fastest layout left, of those the leanest, of those the first by the tie-breaks; none slower than ``known``."""
+        if not self.model.shapes:
+            return "infeasible", None
         model = self.model.cp.clone()
+        if known is not None:
+            model.add(self.time.expression() <= self._measure("step-time", known))
         layout: Layout | None = None
         status = "unknown"
         for cost, measure in ((self.time, "step-time"), (self.memory, "memory"), (self.order, "")):
@@ -96,10 +148,11 @@ class _Front:
                 model.add(cost.expression() <= OBJECTIVES[measure].measure(self.problem, layout))
         return status, layout
 
-    def least_memory(self, otherwise: Layout) -> int:
-        """What the leanest layout holds."""
-        _, layout = self._least(self.model.cp.clone(), self.memory, "memory", "memory")
-        return self.memory_of(layout or otherwise)
+    def leanest(self) -> Layout | None:
+        """The layout that holds least, if it is found."""
+        if not self.model.shapes:
+            return None
+        return self._least(self.model.cp.clone(), self.memory, "memory", "memory")[1]
 
     def _least(self, model: cp_model.CpModel, cost: Any, measure: str, objective: str) -> tuple[str, Layout | None]:
         """Minimise ``cost``, whose true value for placed layers is ``measure`` (if any); layers are placed by ``objective``.

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from constraints.layout import Layout
 
-__all__ = ["SOLVER", "Proof", "proof_by_search"]
+__all__ = ["BLOCKS", "COUNTS", "SOLVER", "Proof", "proof_by_search"]
+
+COUNTS, BLOCKS = "recompute by count", "block recompute by count"
+"""What a proof may leave aside."""
 
 
 @dataclass(frozen=True)
@@ -15,24 +18,24 @@ class Proof:
     """``level`` is ``exhaustive``, ``partition`` or ``solver``, as ``docs/certificates.md`` says.
 
     ``steps`` are the leaves of the trees that were checked without the solver (0: there are none), ``over_partitions`` those
-    of them that are about every partition of the layers. ``counts_aside``: it does not exclude recompute by count.
+    of them that are about every partition of the layers. ``aside`` is what it does not exclude, if anything.
     """
 
     level: str
     steps: int = 0
     over_partitions: int = 0
-    counts_aside: bool = False
+    aside: str = ""
 
 
 SOLVER = Proof("solver")
 """CP-SAT says so, and nothing else."""
 
 
-def proof_by_search(layouts: Iterable[Layout], *, counts_aside: bool = False) -> Proof:
+def proof_by_search(layouts: Iterable[Layout], *, aside: str = "") -> Proof:
     """The proof of layouts that the search calls best, without a certificate.
 
     CP-SAT chooses degrees against a bound that no partition of the layers beats; where there are stages, the programme over
     all partitions then shows that it is met.
     """
     level = "partition" if any(layout.pp > 1 for layout in layouts) else SOLVER.level
-    return Proof(level, counts_aside=counts_aside)
+    return Proof(level, aside=aside)

@@ -9,7 +9,7 @@ from typing import Any
 from constraints.problem import Problem
 from solver.answer import Answer, gib
 from solver.neighbours import Neighbour, neighbours
-from solver.proof import Proof, proof_by_search
+from solver.proof import COUNTS, Proof, proof_by_search
 from solver.refutation import Refutation
 from solver.schema import SCHEMA
 from solver.verdict import plain
@@ -46,7 +46,7 @@ class Report:
             return self.refutation.proof
         if self.certified is None and self.status == "optimal":
             layouts = (answer.layout for answer in self.answers)
-            return proof_by_search(layouts, counts_aside=not self.counts_weighed)
+            return proof_by_search(layouts, aside="" if self.counts_weighed else COUNTS)
         return self.certified
 
     @cached_property
@@ -76,7 +76,7 @@ class Report:
                 "wall_seconds": None if self.wall_seconds is None else round(self.wall_seconds, 3),
                 "proof": self.proof.level if self.proof else None,
                 "proof_steps": (self.proof.steps or None) if self.proof else None,
-                "proof_leaves_aside": ["recompute by count"] if self.proof and self.proof.counts_aside else [],
+                "proof_leaves_aside": [self.proof.aside] if self.proof and self.proof.aside else [],
             },
         }
 

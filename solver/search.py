@@ -23,7 +23,17 @@ from solver.ranking import Ranking
 from solver.tie_breaks import tie_break_key
 from solver.work import part_of_work, spend, work_left
 
-__all__ = ["Disagreement", "Found", "ModelError", "best_layouts", "best_placed", "new_solver", "run", "takes"]
+__all__ = [
+    "MOST_WORK_ON_COUNTS",
+    "Disagreement",
+    "Found",
+    "ModelError",
+    "best_layouts",
+    "best_placed",
+    "new_solver",
+    "run",
+    "takes",
+]
 
 
 BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)

@@ -50,8 +50,6 @@ def placed_anyhow(problem: Problem) -> Iterator[Layout]:
     """Every legal layout with its layers wherever they fit: less memory may be worth a slower stage."""
     for layout in legal(problem):
         assume(layout.pp * layout.chunks_per_rank <= MOST_CHUNKS)
-        if layout.recompute.by_chunk:
-            continue
         alike = takes_any_order(problem.model, layout.chunks_per_rank) and not problem.model.is_hybrid
         for tried in splits(problem, layout) if alike else [layout]:
             if memory_report(problem, tried).verdict == "fits":

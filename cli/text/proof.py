@@ -19,7 +19,7 @@ def steps_of(proof: Proof) -> str:
 
 def best_words(proof: Proof) -> str:
     """How it is known that no layout is better."""
-    aside = ", recompute by count aside" * proof.counts_aside
+    aside = f", {proof.aside} aside" if proof.aside else ""
     if proof.steps:
         shown = f"shown in {steps_of(proof)}, and checked without the solver"
         return f"{proof.level}: no layout is better{aside}, {shown}"

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.refutation.bounds import BoxBuilder, excludes
-from constraints.refutation.partial import Space
+from constraints.refutation.partial import Box, Space, in_groups
 from constraints.refutation.ranges import Unbounded
 from constraints.registry import enforced_rules
 from tests.strategies import problems
@@ -32,6 +33,16 @@ def random_box(rng: Random, space: Space) -> dict[str, tuple[int, ...]]:
     return box
 
 
+def random_layout(rng: Random, space: Space, box: Box, *, groups: bool = True) -> Layout | None:
+    """One that ``box`` stands for, ``groups`` of layers among them; ``None`` if the space does not have it."""
+    point = {name: rng.choice(values) for name, values in box.items()}
+    if point["vpp"] not in space.stages(point["pp"]):
+        return None
+    layout, sizes = space.layout(point), space.group_sizes({name: (value,) for name, value in point.items()})
+    size = rng.choice([1, *sizes]) if groups else 1
+    return layout if size == 1 else in_groups(layout, size)
+
+
 def assert_sound(problem: Problem, seed: int, boxes: int) -> int:
     rng, space = Random(seed), Space(problem)
     excluded = 0
@@ -41,13 +52,13 @@ def assert_sound(problem: Problem, seed: int, boxes: int) -> int:
             builder = BoxBuilder(space, box)
             with contextlib.suppress(Unbounded):
                 rule.post(builder, problem)
-            if not (builder.excluded or excludes(rule, space, box)):
+            whole = excludes(rule, space, box)  # what is said of groups too
+            if not (builder.excluded or whole):
                 continue
             excluded += 1
             for _ in range(6):
-                point = {name: rng.choice(values) for name, values in box.items()}
-                if point["vpp"] in space.stages(point["pp"]):
-                    assert not rule.holds(problem, space.layout(point)), (rule.id, box, point)
+                layout = random_layout(rng, space, box, groups=whole)
+                assert layout is None or not rule.holds(problem, layout), (rule.id, box, layout)
     return excluded
 
 

@@ -19,10 +19,11 @@ from tests.proof.problems import for_infeasible
 
 
 def considered(space: Space, layout: Layout) -> bool:
-    """False for what brute force makes beside the space: recompute by count, no micro-batch, or one that does not divide
-    the batch."""
-    return not layout.recompute.by_chunk and all(
-        value in space.root[name] for name, value in space.point(layout).items()
+    """False for what brute force makes beside the space: block recompute by count, no micro-batch, or one that does not
+    divide the batch."""
+    point = space.point(layout)
+    return not layout.recompute.first and all(
+        value in space.root[name] for name, value in point.items() if name != "group"
     )
 
 
