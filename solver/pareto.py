@@ -18,7 +18,7 @@ from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs
 from solver.search import MOST_WORK_ON_COUNTS, Disagreement, Found, new_solver, run, takes
 from solver.tie_breaks import tie_break_key
-from solver.work import part_of_work, work_left
+from solver.work import part_of_work
 
 __all__ = ["POINTS", "pareto_layouts"]
 
@@ -94,12 +94,11 @@ class _Front:
 
     def least_memory(self, otherwise: Layout) -> int:
         """What the leanest layout holds, as far as that is known."""
-        least = [self.memory_of(otherwise)]
-        for side in (self.plain, *self.beside):
-            with part_of_work(MOST_WORK_ON_COUNTS if side.counted else work_left()):
-                layout = side.leanest()
-            least += [self.memory_of(layout)] if layout is not None else []
-        return min(least)
+        found = [otherwise, self.plain.leanest()]
+        for side in self.beside:
+            with part_of_work(MOST_WORK_ON_COUNTS):
+                found.append(side.leanest())
+        return min(self.memory_of(layout) for layout in found if layout is not None)
 
     def _place(self, layout: Layout) -> tuple[int, int, tuple[int, ...]]:
         time_, memory = (OBJECTIVES[name].measure(self.problem, layout) for name in ("step-time", "memory"))
