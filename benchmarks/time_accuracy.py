@@ -105,9 +105,10 @@ def _regret(found: dict[str, Any]) -> list[str]:
     if not found["layouts"]:
         return ["regret: no layout to judge"]
     return [
-        f"regret of {found['layouts']} layouts: median {found['median']:.1%}, mean {found['mean']:.1%}",
+        f"regret of {found['layouts']} layouts: median {found['median']:.1%}, mean {found['mean']:.1%}; "
+        f"schedules played through: median {found['replayed_median']:.1%}, mean {found['replayed_mean']:.1%}",
         *(
-            f"  {case['regret']:6.1%}  {case['name']}: {case['published']} -> {case['chosen']}"
+            f"  {case['regret']:6.1%} {case['replayed']:+7.1%}  {case['name']}: {case['published']} -> {case['chosen']}"
             for case in found["worst"]
         ),
     ]
