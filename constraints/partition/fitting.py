@@ -7,7 +7,7 @@ from functools import partial
 from constraints.layout import Layout
 from constraints.partition.kinds import Runs, runs_of
 from constraints.partition.measures import Ranks
-from constraints.partition.options import Left, options_of
+from constraints.partition.options import Left, holds_at_least, options_of
 from constraints.partition.rooms import have_room, most_that
 from constraints.partition.search import Partition, best_partition, may_idle
 from constraints.pipeline.placement import place
@@ -40,7 +40,10 @@ def _most_of_body(ranks: Ranks, runs: Runs, least: int, rank: int) -> int | None
     vpp, pp, by_chunk = ranks.layout.chunks_per_rank, ranks.pp, ranks.layout.recompute.by_chunk
 
     def fits(layers: int) -> bool:
-        options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0), layers, by_chunk=by_chunk)
+        layers = holds_at_least(pp, vpp, rank, layers)
+        if layers > runs.body:
+            return False
+        options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0, spare=1), layers, by_chunk=by_chunk)
         return any(ranks.fits(rank, option.chunks) for option in options)
 
     most = most_that(fits, runs.body)

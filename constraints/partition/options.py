@@ -9,10 +9,20 @@ from constraints.partition.kinds import runs_of
 from constraints.pipeline.assignment import Chunk
 from models_catalog.schema import ModelSpec
 
-__all__ = ["Left", "Option", "Options", "Run", "lefts_of", "options_of", "starts_of", "takes_any_order"]
+__all__ = [
+    "Left",
+    "Option",
+    "Options",
+    "Run",
+    "holds_at_least",
+    "lefts_of",
+    "options_of",
+    "starts_of",
+    "takes_any_order",
+]
 
-Run = tuple[int, int]
-"""Layers of the first run in the chunk where it may end, and in those before."""
+Run = tuple[int, int, int]
+"""Layers of the first run in the chunk where it may end, and in those before; spare ones that make a chunk longer."""
 
 
 class Left(NamedTuple):
@@ -20,18 +30,21 @@ class Left(NamedTuple):
 
     The first run ends in the chunks that are their ranks' number ``row``: ``early`` are those left for these chunks,
     ``before`` those left for chunks before them, which hold nothing else. Mostly the first chunks hold the whole run.
+    ``spare`` is 1 while a rank between the ends may still have a chunk that is longer than its others.
     """
 
     layers: int
     early: int
     before: int = 0
     row: int = 0
+    spare: int = 0
 
     def without(self, layers: int, run: Run) -> Left:
-        """What is left after a rank that takes ``layers``, ``run`` of the first run among them."""
+        """What is left after a rank that takes ``layers``, ``run`` among them."""
         left = self.layers - layers
         early, before = self.early - run[0], self.before - run[1]
-        return Left(left, early, before, self.row if left or early or before else 0)
+        row = self.row if left or early or before else 0
+        return Left(left, early, before, row, self.spare - run[2] if left else 0)
 
 
 class Option(NamedTuple):
@@ -54,10 +67,11 @@ def starts_of(model: ModelSpec, pp: int, vpp: int) -> list[Left]:
     """
     runs = runs_of(model)
     prefix = runs.prefix if runs else 0
-    starts = [Left(model.num_layers, prefix)]
+    spare = int(vpp > 1 and pp > 2)
+    starts = [Left(model.num_layers, prefix, spare=spare)]
     if vpp > 1 and prefix and model.num_layers <= (prefix - 1) * vpp + pp * (vpp - 1):
         ends = ((row, early) for row in range(1, vpp) for early in range(1, prefix + 1))
-        starts += [Left(model.num_layers, early, prefix - early, row) for row, early in ends]
+        starts += [Left(model.num_layers, early, prefix - early, row, spare) for row, early in ends]
     return starts
 
 
@@ -86,27 +100,21 @@ def takes_any_order(model: ModelSpec, vpp: int) -> bool:
 def options_of(
     model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int, *, by_chunk: bool = False
 ) -> Iterator[Option]:
-    """The ways in which rank ``rank`` takes ``layers`` more, its chunks as long as each other or one longer.
+    """The ways in which rank ``rank`` takes ``layers`` more, its chunks alike (:func:`constraints.chunks.are_even`).
 
-    The longer ones come last: at any moment a chunk has as many micro-batches alive as each later one, or more, as forward
-    steps take the chunks in order and backward steps in reverse; so a layer moved to a later chunk never adds to what is
-    alive, whatever else the chunks hold. On the last rank longer ones come first if that fits, as the last chunk computes the
-    loss beside. A longer chunk that is all of the first run leaves less of it to others: that is told apart, chunks before
-    ``left.row`` by how many are longer; only there is it of use that the very last chunk may hold fewer, and with
-    ``by_chunk``: where what is recomputed depends on how long each chunk is.
+    On the last rank the last chunk is as long as it comes: at any moment a chunk has as many micro-batches alive as each
+    later one, or more, as forward steps take the chunks in order and backward steps in reverse; so a layer moved to a later
+    chunk never adds to what is alive. Only where layers of the first run are left for the rank, or what is recomputed depends
+    on how long each chunk is (``by_chunk``), is it of use that it holds still fewer.
     """
     if vpp == 1:
         start = model.num_layers - left.layers
-        yield Option((_chunk(model, pp, rank, 1, 0, start, layers),), (min(left.early, layers), 0))
+        yield Option((_chunk(model, pp, rank, 1, 0, start, layers),), (min(left.early, layers), 0, 0))
         return
     runs = runs_of(model)
     assert runs is not None, "layers that differ from chunk to chunk are not dealt rank by rank"
-    length, longer = divmod(layers, vpp)
-    if rank == pp - 1:
-        patterns = _on_last(length, longer, vpp, left, by_chunk=by_chunk)
-    else:
-        patterns = _patterns(length, longer, vpp, left)
-    for sizes in patterns:
+    spread = by_chunk or left.early + left.before > 0
+    for sizes, spare in _patterns(pp, vpp, rank, layers, spare=left.spare, spread=spread):
         before, early = sum(sizes[: left.row]), min(left.early, sizes[left.row])
         if before > left.before:
             continue
@@ -115,29 +123,39 @@ def options_of(
             _chunk(model, pp, rank, vpp, i, start, size)
             for i, (start, size) in enumerate(zip(starts, sizes, strict=True))
         )
-        yield Option(chunks, (early, before))
+        yield Option(chunks, (early, before, spare))
 
 
-def _patterns(length: int, longer: int, vpp: int, left: Left) -> Iterator[tuple[int, ...]]:
-    """Chunk lengths of which ``longer`` are ``length + 1``."""
-    for in_front in range(min(left.row, longer) + 1):
-        front = (length,) * (left.row - in_front) + (length + 1,) * in_front
-        rest, behind = longer - in_front, vpp - left.row
-        if rest <= behind:
-            yield front + (length,) * (behind - rest) + (length + 1,) * rest
-        if 0 < rest < behind and left.early > length:
-            yield (*front, length + 1) + (length,) * (behind - rest) + (length + 1,) * (rest - 1)
+def _patterns(
+    pp: int, vpp: int, rank: int, layers: int, *, spare: int = 0, spread: bool = False
+) -> Iterator[tuple[tuple[int, ...], int]]:
+    """(lengths of a rank's chunks, spare layers among them); the last rank's with the longest last one only, unless
+    ``spread``."""
+    if rank == pp - 1:
+        length = -(-layers // vpp)
+        for longer in range(length, (layers // (vpp - 1) if spread else length) + 1):
+            if (last := layers - longer * (vpp - 1)) >= 0:
+                yield (*(longer,) * (vpp - 1), last), 0
+    elif rank == 0:
+        for more in (0, 1, -1):
+            length, rest = divmod(layers - more, vpp)
+            if not rest and length + min(more, 0) >= 0:
+                yield (length + more, *(length,) * (vpp - 1)), 0
+    else:
+        length, rest = divmod(layers, vpp)
+        if rest <= spare:
+            yield (*(length,) * (vpp - 1), length + rest), rest
 
 
-def _on_last(length: int, longer: int, vpp: int, left: Left, *, by_chunk: bool) -> Iterator[tuple[int, ...]]:
-    """The same on the last rank."""
-    if longer and not left.row:
-        yield (length + 1,) * longer + (length,) * (vpp - longer)
-    yield from _patterns(length, longer, vpp, left)
-    if left.row < vpp - 1 and (by_chunk or left.early > length or left.before > length * left.row):
-        for least in range(length):
-            others = divmod(length * vpp + longer - least, vpp - 1)
-            yield from ((*sizes, least) for sizes in _patterns(*others, vpp - 1, left))
+def holds_at_least(pp: int, vpp: int, rank: int, layers: int) -> int:
+    """The fewest layers, ``layers`` or more, that the rank may hold in chunks that are alike, one spare one apart.
+
+    >>> [holds_at_least(4, 3, rank, 5) for rank in range(4)], holds_at_least(4, 1, 1, 5)
+    ([5, 6, 6, 5], 5)
+    """
+    while vpp > 1 and not any(_patterns(pp, vpp, rank, layers, spare=1)):
+        layers += 1
+    return layers
 
 
 class Options:

@@ -14,9 +14,17 @@ from heapq import heapify, heappop, heapreplace
 from operator import add
 
 from constraints.layout import Layout, PipelineSplit
-from constraints.partition.kinds import runs_of
 from constraints.partition.measures import Ranks
-from constraints.partition.options import Left, Option, Options, Run, lefts_of, starts_of, takes_any_order
+from constraints.partition.options import (
+    Left,
+    Option,
+    Options,
+    Run,
+    holds_at_least,
+    lefts_of,
+    starts_of,
+    takes_any_order,
+)
 from constraints.partition.rooms import most_that
 from constraints.pipeline.assignment import Assignment, Chunk, from_sizes, segment_sizes, simplest_split, sizes_of_split
 from constraints.pipeline.placement import place
@@ -36,6 +44,8 @@ MEASURES_OF = {
 """By objective: what the slowest or fullest rank is judged by, first things first."""
 
 NOTHING = Left(0, 0)
+BEYOND = 1 << 62
+"""More than any rank counts: what it would with more layers than it may hold."""
 PLENTY = 2
 """A rank that has room for so many times the mean is taken to have room for all layers."""
 WIDER = (1, 4, 16, 64, 256)
@@ -201,17 +211,19 @@ class _Search:
         return any(self.ranks.fits(rank, option.chunks) for option in self._anywhere(rank, layers))
 
     def _lightest(self, name: str, rank: int, layers: int) -> int:
-        """The least that the rank counts with ``layers`` layers."""
+        """The least that the rank counts with ``layers`` layers, or the fewest above that it may hold."""
         key = name, self.ranks.alike(name, rank), layers
         if key not in self.lightest:
-            self.lightest[key] = min(self._measured(name, rank, option) for option in self._anywhere(rank, layers))
+            counted = (self._measured(name, rank, option) for option in self._anywhere(rank, layers))
+            self.lightest[key] = min(counted, default=BEYOND)
         return self.lightest[key]
 
     def _measured(self, name: str, rank: int, option: Option) -> int:
         return self.ranks.measure(name, rank, option.chunks)
 
     def _anywhere(self, rank: int, layers: int) -> Iterator[Option]:
-        """What the rank may take as ``layers`` layers, whatever earlier ranks have left."""
+        """What the rank may take as ``layers`` layers, or the fewest above, whatever earlier ranks have left."""
+        layers = holds_at_least(self.pp, self.vpp, rank, layers)
         for left in self.lefts if rank else self.starts:
             if left.layers >= layers:
                 yield from self.options.of(rank, left, layers)
@@ -243,35 +255,26 @@ class _Search:
             yield least + least * parts // 64
         yield None
 
-    def _usual(self, name: str, rank: int, layers: int) -> int:
-        """What the rank counts at least with ``layers`` layers where the first rank has taken the first run."""
-        runs = runs_of(self.model)
-        if not rank or runs is None or layers > runs.body:
-            return self._lightest(name, rank, layers)
-        left = Left(runs.body, 0)
-        return min(self._measured(name, rank, option) for option in self.options.of(rank, left, layers))
-
     def _dealt(self, name: str) -> int | None:
-        """What the fullest rank counts when layer by layer goes to the rank that then counts least, the first run to the
+        """What the fullest rank counts when chunk by chunk goes to the rank that then counts least, the first run to the
         first rank; ``None`` if there is no room for all."""
         self._limit(name, None)
         if sum(self.most) < self.model.num_layers or min(self.most) < self.least:
             return None
 
         def with_layers(rank: int, layers: int) -> tuple[int, int, int]:
-            usual = self.lefts[0 if rank else -1]
-            return (
-                min(self._measured(name, rank, option) for option in self.options.of(rank, usual, layers)),
-                rank,
-                layers,
-            )
+            usual, held = self.lefts[0 if rank else -1], holds_at_least(self.pp, self.vpp, rank, layers)
+            counted = (self._measured(name, rank, option) for option in self.options.of(rank, usual, held))
+            return min(counted, default=BEYOND), rank, held
 
-        worst = max(with_layers(rank, self.least) for rank in range(self.pp))[0]
-        waiting = [with_layers(rank, self.least + 1) for rank in range(self.pp) if self.most[rank] > self.least]
+        begun = [with_layers(rank, self.least) for rank in range(self.pp)]
+        worst, missing = max(begun)[0], self.model.num_layers - sum(layers for _, _, layers in begun)
+        waiting = [with_layers(rank, layers + 1) for _, rank, layers in begun if self.most[rank] > layers]
+        held = {rank: layers for _, rank, layers in begun}
         heapify(waiting)
-        for _ in range(self.model.num_layers - self.least * self.pp):
+        while missing > 0 and waiting:
             counted, rank, layers = waiting[0]
-            worst = max(worst, counted)
+            worst, missing, held[rank] = max(worst, counted), missing - layers + held[rank], layers
             if layers < self.most[rank]:
                 heapreplace(waiting, with_layers(rank, layers + 1))
             else:

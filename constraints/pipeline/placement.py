@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from functools import lru_cache
+from itertools import product
 
 from constraints.layout import PipelineSplit
 from constraints.pipeline.assignment import Assignment, from_sizes, segment_sizes, simplest_split
@@ -74,6 +75,8 @@ def _deal(model: ModelSpec, pp: int, vpp: int) -> tuple[int, ...]:
     layer = layer_flops(model, common)
     deeper = loss_flops(model) + sum(layer_flops(model, kind) for kind in model.mtp_kinds)
     tail = loss_flops(model) + model.mtp_layers * deeper
+    if pp > 1 and vpp > 1 and (sizes := _alike_inside(model.num_layers, pp, vpp, layer, tail)) is not None:
+        return sizes
     floor = 1 if pp * vpp <= model.num_layers else 0
     work = [floor * vpp * layer] * pp
     work[-1] += tail
@@ -86,6 +89,31 @@ def _deal(model: ModelSpec, pp: int, vpp: int) -> tuple[int, ...]:
         heapq.heappush(heap, (load + layer, minus_rank))
     # Inside a rank the chunks are as even as possible, the longer ones first: the last one also holds the loss.
     return tuple(layers[i % pp] // vpp + (1 if i // pp < layers[i % pp] % vpp else 0) for i in range(pp * vpp))
+
+
+def _alike_inside(layers: int, pp: int, vpp: int, layer: int, tail: int) -> tuple[int, ...] | None:
+    """Chunk sizes that are alike inside each rank but where :class:`constraints.chunks.EvenChunks` lets them differ, the
+    slowest rank as fast as can be; ``None`` if that does not come out.
+
+    ``tail`` is the work of the last rank beside its layers, in the unit of ``layer``.
+    """
+    best: tuple[tuple[int, int, int], tuple[int, ...]] | None = None
+    for on_last, more, spare in product(range(1, layers - pp + 2), (0, 1, -1), (0, 1) if pp > 2 else (0,)):
+        on_others, rest = divmod(layers - on_last - more - spare, vpp)
+        longest = -(-on_last // vpp)
+        least = on_last - longest * (vpp - 1)
+        if rest or on_others < pp - 1 or least < 0:
+            continue
+        length, longer = divmod(on_others, pp - 1)
+        lengths = [length] * (pp - 1 - longer) + [length + 1] * longer
+        worst = max(layer * (lengths[0] * vpp + more), layer * (lengths[-1] * vpp + spare), layer * on_last + tail)
+        row = [*lengths, longest]
+        sizes = [lengths[0] + more, *row[1:], *(row * (vpp - 2)), *lengths, least]
+        sizes[-2] += spare
+        key = worst, sum(size**2 for size in sizes), abs(more) + spare
+        if best is None or key < best[0]:
+            best = key, tuple(sizes)
+    return None if best is None else best[1]
 
 
 @lru_cache(maxsize=256)
