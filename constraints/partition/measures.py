@@ -103,7 +103,8 @@ class Ranks:
     def _content(self, stage: Stage) -> Any:
         """All that a measure of the stage depends on beside its copies."""
         kinds = self.model.layer_kinds
-        chunks = [kinds[chunk.start : chunk.stop] for chunk in stage.chunks] if self.layout.recompute.by_chunk else ()
+        apart = self.layout.recompute.by_chunk or stage.is_interleaved_end
+        chunks = [kinds[chunk.start : chunk.stop] for chunk in stage.chunks] if apart else ()
         counts = stage.layers, stage.live, stage.embedding, stage.loss, stage.mtp, stage.mtp_live, stage.boundaries
         return (*counts, *chunks)
 

@@ -66,6 +66,17 @@ class Stage:
         """True if it stores a word embedding: the first rank, and a rank whose MTP layers are away from it."""
         return self.embedding or self.mtp > 0
 
+    @property
+    def is_interleaved_end(self) -> bool:
+        """True of the first and the last rank, whose chunks may differ from each other."""
+        return self.interleaved and len(self.chunks) > 1 and (self.embedding or self.loss)
+
+    def of_chunk(self, model: ModelSpec, chunk: Chunk) -> Stage:
+        """The part of it that is ``chunk``."""
+        layers = _counts(kinds_of(model, chunk))
+        ends = chunk.embedding, chunk.loss, chunk.mtp
+        return Stage(self.rank, (chunk,), (1,), layers, layers, *ends, self.boundaries, self.interleaved)
+
     def again(self, model: ModelSpec, first: int) -> LayerCounts:
         """Layers that block recompute computes again: the ``first`` ones of each chunk; MTP layers are none of them."""
         return self._at_starts(model, first, (1,) * len(self.chunks))

@@ -16,12 +16,15 @@ from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Layout
 from constraints.memory.budget import layout_stages
 from constraints.memory.optimizer import dense_shards, expert_shards, gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
+from constraints.partition.kinds import runs_of
 from constraints.pipeline.again import kinds_meant, layers_again, layers_again_in_all
+from constraints.pipeline.assignment import Chunk
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing.communication import dense_gradients, layer_gradients, parameter_bytes, tied_embedding, transfer
 from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
+from constraints.timing.crossing import IN_STEP, OF, usual_length
 from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, sharded
 from constraints.timing.pipeline import PARTS, hops, pipelined
 from constraints.timing.rates import rates_of, whole
@@ -114,6 +117,27 @@ def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Q
     return total
 
 
+def _stage_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """One micro-batch through ``stage``."""
+    total: Quantity = 0
+    for part, count in stage_parts(a, p, x, stage).items():
+        total = total + a.mul(part_ns(a, p, x, part), count)
+    return total
+
+
+def _in_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+    """All micro-batches on an end of an interleaved pipeline, with the waits of its chunks (:mod:`.crossing`)."""
+    runs, count = runs_of(p.model), len(stage.chunks)
+    assert runs is not None, "layers that alternate have no usual chunk"
+    length = usual_length(p.model.num_layers, x.pp, count)
+    usual = _stage_ns(a, p, x, stage.of_chunk(p.model, Chunk(runs.prefix, runs.prefix + length)))
+    alone = a.maximum(_stage_ns(a, p, x, stage), usual * count)
+    together: Quantity = 0
+    for chunk in stage.chunks:
+        together = together + a.maximum(usual, _stage_ns(a, p, x, stage.of_chunk(p.model, chunk)))
+    return a.ceil_div(a.mul(x.num_microbatches, alone * (OF - IN_STEP) + together * IN_STEP), OF)
+
+
 def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, weight: int = PARTS) -> Quantity:
     """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
     here, in_all, every, elsewhere = stage_parts(a, p, x, stage), model_parts(a, p, x, chunks), 0, 0
@@ -123,6 +147,8 @@ def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity,
         if isinstance(part, Again) and part.kind is not None:
             others = a.maximum(0, others)
         every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, others)
+    if isinstance(stage, Stage) and stage.is_interleaved_end and runs_of(p.model) is not None:
+        every = _in_step(a, p, x, stage)
     return pipelined(a, every, elsewhere, chunks, weight)
 
 
