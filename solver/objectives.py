@@ -63,7 +63,7 @@ def _post_step_time(model: Model) -> Any:
     between = _hops(model)
     times = [
         (time, when)
-        for stage, when in model.placement.pacing()
+        for stage, when in (*model.placement.pacing(), *model.placement.in_step())
         for time in stage_step(a, problem, x, stage, x.vpp, between)
     ]
     compared = _per_step(model, _largest(model, times, "step_ns", PARTS))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from constraints.partition.parts import BETWEEN, Part, fine_parts
 from constraints.partition.rank import Rank
 from constraints.partition.windows import heaviest_windows
 from constraints.pipeline.schedule import STEADY_GROUPS
+from constraints.timing.crossing import usual_length
 from models_catalog.schema import LayerKind, ModelSpec
 from solver.counted import Blocks, Groups
 from solver.in_flight import InFlight
@@ -46,6 +48,7 @@ class Placement:
         self.refined: set[int] = set()
         self.ranks: list[Rank] = []
         self.crowded: list[Rank] = []
+        self.crossing: list[Rank] = []
         self.slowest: Rank | None = None
         if any(shape.dealt or shape.steady for shape, _ in model.shapes):
             self.steady = self._groups_done(STEADY_GROUPS, "steady")
@@ -57,10 +60,12 @@ class Placement:
         self.alive = InFlight(self)
         self.first, self.last = self._end("first"), self._end("last")
         self.early = self._early_on_first()
+        self.alike = not model.explain and any(shape.dealt and shape.chunks > 1 for shape, _ in model.shapes)
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
         self.blocks, self.groups = Blocks(self), Groups(self)
         self._first_rank()
         self._last_rank()
+        self.crossing = self._crossing() if self.alike and self.runs is not None else []
         self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
         self._slowest_between()
         if self.runs is None:
@@ -88,6 +93,11 @@ class Placement:
             yield rank, rank.conditions
         if self.slowest is not None:
             yield self.slowest, self.slowest.conditions
+
+    def in_step(self) -> Iterator[Held]:
+        """The ends of an interleaved pipeline, with what their chunks wait for."""
+        for rank in self.crossing:
+            yield rank, rank.conditions
 
     def crowd(self) -> tuple[LayerKind, Quantity]:
         """The most common kind of layer, and ``pp`` times as many as some rank holds of it."""
@@ -153,26 +163,85 @@ class Placement:
         body = self.runs.body if self.runs is not None else self.spec.num_layers
         ends = self.first - self.early + self.last
         counts = [(part, self._part(part, shapes)) for part in parts]
+        spare = self._spare([count for _, count in counts]) if self.alike else 0
         for shape, literal in shapes:
-            total = ends
+            total = ends + spare
             for part, count in counts:
                 total = total + count * part.size(shape.pp)
             constraint = total.expression() == body if self.spec.is_hybrid else total.expression() >= body
             self.model.cp.add(constraint).only_enforce_if(literal)
 
+    def _spare(self, counts: list[Any]) -> Any:
+        """A layer that makes a chunk of one of the ranks between the ends longer than its others: the slowest has as many
+        then as one of the parts and one more."""
+        spare, longer = self.a.variable((0, 1), "spare layer"), []
+        self.model.cp.add(spare.expression() == 0).only_enforce_if(self.model.interleaved.negated())
+        for count in counts:
+            literal = self.model.cp.new_bool_var("below the slowest")
+            self.model.cp.add((self.most - count).expression() >= 1).only_enforce_if(literal)
+            longer.append(literal)
+        none = self.model.cp.new_bool_var("no spare layer")
+        self.model.cp.add(spare.expression() == 0).only_enforce_if(none)
+        self.model.cp.add_bool_or([none, *longer])
+        return spare
+
     def _part(self, part: Part, shapes: list[tuple[Any, Any]]) -> Any:
         there = [literal for shape, literal in shapes if part.size(shape.pp)]
-        count = self.a.variable(range(self.spec.num_layers + 1), f"layers[{part.name}]")
         if not there:
-            self.model.cp.add(count.expression() == 0)
-            return count
+            return self.a.variable((0,), f"layers[{part.name}]")
         within = self.model.any_of(there, part.name)
+        count = self._alike(part, shapes) if self.alike else self._count(part.name)
         self.model.cp.add(count.expression() == 0).only_enforce_if(within.negated())
         self.model.cp.add((self.most - count).expression() >= 0)
         if self.spec.is_hybrid:  # the form with first and last counts gives all others the same
             self.model.cp.add((self.most - count).expression() == 0).only_enforce_if(within)
         self._rank_between(part, count, within)
         return count
+
+    def _count(self, name: str) -> Any:
+        return self.a.variable(range(self.spec.num_layers + 1), f"layers[{name}]")
+
+    def _alike(self, part: Part, shapes: list[tuple[Any, Any]]) -> Any:
+        """Layers in chunks that are alike; of the body fewer by those of the first run among them."""
+        length = self._count(f"chunk, {part.name}")
+        count = self.a.mul(length, self.x.vpp)
+        self.model.cp.add(count.expression() <= self.spec.num_layers)
+        prefix = self.runs.prefix if self.runs is not None else 0
+        some = [literal for shape, literal in shapes if _may_be_early(part, shape.pp, prefix)]
+        if not some:
+            return count
+        early = self.a.variable(range(prefix), f"early layers[{part.name}]")
+        self.model.cp.add((early + self.early).expression() <= prefix)
+        self.model.cp.add(early.expression() == 0).only_enforce_if(self.model.any_of(some, "early").negated())
+        self.model.cp.add((count - early).expression() >= 0)
+        return count - early
+
+    def _crossing(self) -> list[Rank]:
+        """The ends, whose chunks are alike but for the very first and the very last, beside chunks of the usual length."""
+        cp, runs, when = self.model.cp, self.runs, (self.free, self.model.interleaved)
+        assert runs is not None
+        usual = self.model.by_shape(lambda shape: usual_length(self.spec.num_layers, shape.pp, shape.chunks))
+        in_all = self.a.mul(self.x.vpp, usual)
+        others, ends = self.x.vpp - 1, []
+        for end, name in ((self.first, "first"), (self.last, "last")):
+            length = self._count(f"chunk, {name}")
+            more = end - self.a.mul(length, self.x.vpp)
+            cp.add(length.expression() == 0).only_enforce_if(self.model.interleaved.negated())
+            cp.add(more.expression() <= (name == "first")).only_enforce_if(when)
+            ends.append((length, more))
+        (on_first, more), (on_last, fewer) = ends
+        cp.add(more.expression() >= -1).only_enforce_if(when)
+        unsure = [literal for shape, literal in self.model.shapes if self._may_be_early_on_last(shape)]
+        sure = [literal.negated() for literal in unsure]
+        cp.add((fewer + on_last).expression() >= 0).only_enforce_if([*when, *sure])
+        longer = self.a.mul(self.a.maximum(0, on_first - usual), others)
+        shorter = self.a.mul(self.a.maximum(0, usual - on_last), others)
+        first, last = (next(rank for rank in self.ranks if getattr(rank, name)) for name in ("embedding", "loss"))
+        alike = ((runs.common, in_all),)
+        return [
+            replace(first, conditions=when, usual=alike, together=((runs.common, in_all + longer),)),
+            replace(last, conditions=when, usual=alike, together=_plus(last.layers, runs.common, shorter)),
+        ]
 
     # -- ranks
 
@@ -318,6 +387,20 @@ class Placement:
             self.model.cp.add((counts[kind] - fewest).expression() >= 0)
         self.model.cp.add((sum(counts.values()) - count).expression() == 0)
         return counts
+
+
+def _may_be_early(part: Part, pp: int, prefix: int) -> bool:
+    """True if a rank of ``part`` may hold some of the ``prefix`` first layers: each rank before it has one of them at least,
+    and where ranks are fewer they go round."""
+    size = part.size(pp)
+    return size > 0 and prefix > 1 and (pp < prefix or part.latest(pp) - size + 1 < prefix)
+
+
+def _plus(counts: Iterable[tuple[LayerKind, Quantity]], kind: LayerKind, more: Quantity) -> tuple[Any, ...]:
+    """``counts`` with so many more of ``kind``."""
+    total = dict(counts)
+    total[kind] = total.get(kind, 0) + more
+    return tuple(total.items())
 
 
 @lru_cache(maxsize=256)

@@ -37,13 +37,13 @@ def some_partition(problem: Problem, layout: Layout, *, fitting: bool = True) ->
 def _most_of_body(ranks: Ranks, runs: Runs, least: int, rank: int) -> int | None:
     """The most layers of the second run with which the rank fits, none of the first run beside them; ``None`` if it must
     hold some and does not fit."""
-    vpp, pp, by_chunk = ranks.layout.chunks_per_rank, ranks.pp, ranks.layout.recompute.by_chunk
+    vpp, pp = ranks.layout.chunks_per_rank, ranks.pp
 
     def fits(layers: int) -> bool:
         layers = holds_at_least(pp, vpp, rank, layers)
         if layers > runs.body:
             return False
-        options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0, spare=1), layers, by_chunk=by_chunk)
+        options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0, spare=1), layers)
         return any(ranks.fits(rank, option.chunks) for option in options)
 
     most = most_that(fits, runs.body)

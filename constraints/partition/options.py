@@ -97,24 +97,15 @@ def takes_any_order(model: ModelSpec, vpp: int) -> bool:
     return vpp == 1 or runs_of(model) is not None
 
 
-def options_of(
-    model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int, *, by_chunk: bool = False
-) -> Iterator[Option]:
-    """The ways in which rank ``rank`` takes ``layers`` more, its chunks alike (:func:`constraints.chunks.are_even`).
-
-    On the last rank the last chunk is as long as it comes: at any moment a chunk has as many micro-batches alive as each
-    later one, or more, as forward steps take the chunks in order and backward steps in reverse; so a layer moved to a later
-    chunk never adds to what is alive. Only where layers of the first run are left for the rank, or what is recomputed depends
-    on how long each chunk is (``by_chunk``), is it of use that it holds still fewer.
-    """
+def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layers: int) -> Iterator[Option]:
+    """The ways in which rank ``rank`` takes ``layers`` more, its chunks alike (:class:`constraints.chunks.EvenChunks`)."""
     if vpp == 1:
         start = model.num_layers - left.layers
         yield Option((_chunk(model, pp, rank, 1, 0, start, layers),), (min(left.early, layers), 0, 0))
         return
     runs = runs_of(model)
     assert runs is not None, "layers that differ from chunk to chunk are not dealt rank by rank"
-    spread = by_chunk or left.early + left.before > 0
-    for sizes, spare in _patterns(pp, vpp, rank, layers, spare=left.spare, spread=spread):
+    for sizes, spare in _patterns(pp, vpp, rank, layers, left.spare):
         before, early = sum(sizes[: left.row]), min(left.early, sizes[left.row])
         if before > left.before:
             continue
@@ -126,16 +117,11 @@ def options_of(
         yield Option(chunks, (early, before, spare))
 
 
-def _patterns(
-    pp: int, vpp: int, rank: int, layers: int, *, spare: int = 0, spread: bool = False
-) -> Iterator[tuple[tuple[int, ...], int]]:
-    """(lengths of a rank's chunks, spare layers among them); the last rank's with the longest last one only, unless
-    ``spread``."""
+def _patterns(pp: int, vpp: int, rank: int, layers: int, spare: int) -> Iterator[tuple[tuple[int, ...], int]]:
+    """(lengths of a rank's chunks, spare layers among them, of which there are ``spare``)."""
     if rank == pp - 1:
-        length = -(-layers // vpp)
-        for longer in range(length, (layers // (vpp - 1) if spread else length) + 1):
-            if (last := layers - longer * (vpp - 1)) >= 0:
-                yield (*(longer,) * (vpp - 1), last), 0
+        for length in range(-(-layers // vpp), layers // (vpp - 1) + 1):
+            yield (*(length,) * (vpp - 1), layers - length * (vpp - 1)), 0
     elif rank == 0:
         for more in (0, 1, -1):
             length, rest = divmod(layers - more, vpp)
@@ -153,7 +139,7 @@ def holds_at_least(pp: int, vpp: int, rank: int, layers: int) -> int:
     >>> [holds_at_least(4, 3, rank, 5) for rank in range(4)], holds_at_least(4, 1, 1, 5)
     ([5, 6, 6, 5], 5)
     """
-    while vpp > 1 and not any(_patterns(pp, vpp, rank, layers, spare=1)):
+    while vpp > 1 and not any(_patterns(pp, vpp, rank, layers, 1)):
         layers += 1
     return layers
 
@@ -161,8 +147,8 @@ def holds_at_least(pp: int, vpp: int, rank: int, layers: int) -> int:
 class Options:
     """The options of all ranks of one pipeline, each list made once for all that is alike to it."""
 
-    def __init__(self, model: ModelSpec, pp: int, vpp: int, *, by_chunk: bool = False) -> None:
-        self.model, self.pp, self.vpp, self.by_chunk = model, pp, vpp, by_chunk
+    def __init__(self, model: ModelSpec, pp: int, vpp: int) -> None:
+        self.model, self.pp, self.vpp = model, pp, vpp
         self._by_run = vpp > 1 or runs_of(model) is not None
         self._made: dict[tuple[int, tuple[int, ...], int], tuple[Option, ...]] = {}
 
@@ -174,9 +160,7 @@ class Options:
         """The ways in which ``rank`` takes ``layers`` more layers."""
         key = rank, self.start(left), layers
         if key not in self._made:
-            self._made[key] = tuple(
-                options_of(self.model, self.pp, self.vpp, rank, left, layers, by_chunk=self.by_chunk)
-            )
+            self._made[key] = tuple(options_of(self.model, self.pp, self.vpp, rank, left, layers))
         return self._made[key]
 
 

@@ -18,7 +18,8 @@ class Rank:
     ``live`` counts layers times micro-batches, interleaved or not. ``kinds`` are the kinds that it holds for certain
     under ``conditions``. ``twice`` are the layers that block recompute computes again, at least, and ``twice_live`` those
     of which it keeps the input only, at most. Where the size of groups of uniform recompute is a decision, ``live`` counts
-    the inputs of groups, at least, and ``longest`` the layers of some chunk.
+    the inputs of groups, at least, and ``longest`` the layers of some chunk. For an end of an interleaved pipeline ``usual``
+    are the layers of a rank with chunks of the usual length, and ``together`` those of the slowest of each chunk.
     """
 
     layers: tuple[tuple[LayerKind, Quantity], ...]
@@ -35,6 +36,8 @@ class Rank:
     twice: tuple[tuple[LayerKind | None, Quantity], ...] = ()
     twice_live: tuple[tuple[LayerKind, Quantity], ...] = ()
     longest: Quantity = 0
+    usual: tuple[tuple[LayerKind, Quantity], ...] = ()
+    together: tuple[tuple[LayerKind, Quantity], ...] = ()
 
     def again(self, _model: ModelSpec, _first: Quantity) -> tuple[tuple[LayerKind | None, Quantity], ...]:
         """Layers that block recompute computes again."""

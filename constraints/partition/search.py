@@ -168,7 +168,7 @@ class _Search:
         self.limits: dict[str, int] = {}
         self.rooms: list[int] | None = None
         self.most = [self.model.num_layers] * self.pp
-        self.options = Options(self.model, self.pp, self.vpp, by_chunk=ranks.layout.recompute.by_chunk)
+        self.options = Options(self.model, self.pp, self.vpp)
         self.starts = starts_of(self.model, self.pp, self.vpp)
         self.lefts = lefts_of(self.model, self.pp, self.vpp)
         self.lightest: dict[tuple[str, int, int], int] = {}
@@ -211,11 +211,13 @@ class _Search:
         return any(self.ranks.fits(rank, option.chunks) for option in self._anywhere(rank, layers))
 
     def _lightest(self, name: str, rank: int, layers: int) -> int:
-        """The least that the rank counts with ``layers`` layers, or the fewest above that it may hold."""
+        """The least that the rank counts with ``layers`` layers or more: at the ends longer chunks beside a short one may
+        take less time than fewer layers in chunks that are alike."""
         key = name, self.ranks.alike(name, rank), layers
         if key not in self.lightest:
-            counted = (self._measured(name, rank, option) for option in self._anywhere(rank, layers))
-            self.lightest[key] = min(counted, default=BEYOND)
+            more = self.vpp if rank in (0, self.pp - 1) else 1
+            options = (option for n in range(layers, layers + more) for option in self._anywhere(rank, n))
+            self.lightest[key] = min((self._measured(name, rank, option) for option in options), default=BEYOND)
         return self.lightest[key]
 
     def _measured(self, name: str, rank: int, option: Option) -> int:

@@ -17,6 +17,7 @@ from constraints.memory.budget import layout_stages
 from constraints.memory.optimizer import dense_shards, expert_shards, gradient_bytes, trains_all
 from constraints.memory.parameters import dense_parameters, embedding_parameters, expert_parameters
 from constraints.partition.kinds import runs_of
+from constraints.partition.rank import Rank
 from constraints.pipeline.again import kinds_meant, layers_again, layers_again_in_all
 from constraints.pipeline.assignment import Chunk
 from constraints.pipeline.profile import Stage
@@ -86,10 +87,10 @@ def _part_times(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> tuple[Quan
     return single, a.mul(x.num_microbatches, single)
 
 
-def _built(layers: Iterable[tuple[LayerKind, int]], embedding: int, heads: int, mtp: int) -> dict[Part, int]:
-    counts: dict[Part, int] = dict(layers)
+def _built(layers: Iterable[tuple[LayerKind, Quantity]], embedding: int, heads: int, mtp: int) -> dict[Part, Quantity]:
+    counts: dict[Part, Quantity] = dict(layers)
     counts |= {"head": heads, "embedding": embedding, "mtp": mtp}
-    return {part: count for part, count in counts.items() if count}
+    return {part: count for part, count in counts.items() if not isinstance(count, int) or count}
 
 
 def stage_parts(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> dict[Part, Quantity]:
@@ -126,7 +127,7 @@ def _stage_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
 
 
 def _in_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    """All micro-batches on an end of an interleaved pipeline, with the waits of its chunks (:mod:`.crossing`)."""
+    """One micro-batch through an end of an interleaved pipeline, with the waits of its chunks (:mod:`.crossing`)."""
     runs, count = runs_of(p.model), len(stage.chunks)
     assert runs is not None, "layers that alternate have no usual chunk"
     length = usual_length(p.model.num_layers, x.pp, count)
@@ -135,7 +136,24 @@ def _in_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     together: Quantity = 0
     for chunk in stage.chunks:
         together = together + a.maximum(usual, _stage_ns(a, p, x, stage.of_chunk(p.model, chunk)))
-    return a.ceil_div(a.mul(x.num_microbatches, alone * (OF - IN_STEP) + together * IN_STEP), OF)
+    return a.ceil_div(alone * (OF - IN_STEP) + together * IN_STEP, OF)
+
+
+def _core_in_step(
+    a: Arithmetic, p: Problem, x: Degrees, rank: Rank, in_all: Quantity, chunks: Quantity, weight: int
+) -> Quantity:
+    """The same, at least, of a rank whose counts are quantities: the core as it paces it; ``in_all`` is one micro-batch
+    through the whole model."""
+    every: Quantity = 0
+    here: Quantity = 0
+    for parts, times in (
+        (_built(rank.usual, 0, 0, 0), OF - IN_STEP),
+        (_built(rank.together, 0, rank.heads, rank.mtp), IN_STEP),  # an embedding may hide in a short first chunk
+    ):
+        for part, count in parts.items():
+            single, all_of_them = _part_times(a, p, x, part)
+            here, every = here + a.mul(single, count) * times, every + a.mul(all_of_them, count) * times
+    return pipelined(a, every, in_all * OF - here, chunks, weight // OF)
 
 
 def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity, weight: int = PARTS) -> Quantity:
@@ -147,8 +165,12 @@ def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity,
         if isinstance(part, Again) and part.kind is not None:
             others = a.maximum(0, others)
         every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, others)
-    if isinstance(stage, Stage) and stage.is_interleaved_end and runs_of(p.model) is not None:
-        every = _in_step(a, p, x, stage)
+    if isinstance(stage, Rank):
+        if stage.together:
+            return _core_in_step(a, p, x, stage, _stage_ns(a, p, x, stage) + elsewhere, chunks, weight)
+    elif stage.is_interleaved_end and runs_of(p.model) is not None:
+        paced, here_alone = _in_step(a, p, x, stage), _stage_ns(a, p, x, stage)
+        every, elsewhere = a.mul(x.num_microbatches, paced), a.maximum(0, here_alone + elsewhere - paced)
     return pipelined(a, every, elsewhere, chunks, weight)
 
 
