@@ -163,7 +163,7 @@ class Placement:
         body = self.runs.body if self.runs is not None else self.spec.num_layers
         ends = self.first - self.early + self.last
         counts = [(part, self._part(part, shapes)) for part in parts]
-        spare = self._spare([count for _, count in counts]) if self.alike else 0
+        spare = self._spare(counts, shapes) if self.alike else 0
         for shape, literal in shapes:
             total = ends + spare
             for part, count in counts:
@@ -171,18 +171,22 @@ class Placement:
             constraint = total.expression() == body if self.spec.is_hybrid else total.expression() >= body
             self.model.cp.add(constraint).only_enforce_if(literal)
 
-    def _spare(self, counts: list[Any]) -> Any:
+    def _spare(self, counts: list[tuple[Part, Any]], shapes: list[tuple[Any, Any]]) -> Any:
         """A layer that makes a chunk of one of the ranks between the ends longer than its others: the slowest has as many
         then as one of the parts and one more."""
-        spare, longer = self.a.variable((0, 1), "spare layer"), []
-        self.model.cp.add(spare.expression() == 0).only_enforce_if(self.model.interleaved.negated())
-        for count in counts:
-            literal = self.model.cp.new_bool_var("below the slowest")
-            self.model.cp.add((self.most - count).expression() >= 1).only_enforce_if(literal)
-            longer.append(literal)
-        none = self.model.cp.new_bool_var("no spare layer")
-        self.model.cp.add(spare.expression() == 0).only_enforce_if(none)
-        self.model.cp.add_bool_or([none, *longer])
+        cp, spare, longer = self.model.cp, self.a.variable((0, 1), "spare layer"), []
+        none = cp.new_bool_var("no spare layer")
+        cp.add(spare.expression() == 0).only_enforce_if(none)
+        for condition in (self.model.interleaved, self.model.at_least("pp", 3)):
+            cp.add_implication(condition.negated(), none)
+        for part, count in counts:
+            there = [literal for shape, literal in shapes if part.size(shape.pp)]
+            if there:
+                literal = cp.new_bool_var("below the slowest")
+                cp.add((self.most - count).expression() >= 1).only_enforce_if(literal)
+                cp.add_implication(literal, self.model.any_of(there, part.name))
+                longer.append(literal)
+        cp.add_bool_or([none, *longer])
         return spare
 
     def _part(self, part: Part, shapes: list[tuple[Any, Any]]) -> Any:
