@@ -235,6 +235,12 @@ class Placement:
             ends.append((length, more))
         (on_first, more), (on_last, fewer) = ends
         cp.add(more.expression() >= -1).only_enforce_if(when)
+        if runs.prefix:
+            in_chunk = self.a.minimum(runs.prefix, on_first + more)
+            cp.add((self.early - in_chunk).expression() >= 0).only_enforce_if(when)
+            for shape, literal in self.model.shapes:
+                if shape.pp >= runs.prefix:  # the first run ends in the first chunks
+                    cp.add((self.early - in_chunk).expression() <= 0).only_enforce_if([literal, *when])
         unsure = [literal for shape, literal in self.model.shapes if self._may_be_early_on_last(shape)]
         sure = [literal.negated() for literal in unsure]
         cp.add((fewer + on_last).expression() >= 0).only_enforce_if([*when, *sure])
