@@ -20,21 +20,22 @@ class Part(NamedTuple):
     latest: Callable[[int], int]
 
 
-def _second() -> Part:
-    return Part("second", lambda pp: int(pp > 2), lambda pp: 1)
+def _alone(name: str, rank: int) -> Part:
+    """Rank ``rank``, where it is between the ends."""
+    return Part(name, lambda pp: int(pp > rank + 1), lambda pp: rank)
 
 
 def _half(name: str, part: int) -> Part:
-    """A half of the ranks from the third to the last but one."""
+    """A half of the ranks from the fourth to the last but one."""
 
     def end(pp: int, part: int) -> int:
-        return max(0, pp - 3) * part // 2
+        return max(0, pp - 4) * part // 2
 
-    return Part(name, lambda pp: end(pp, part) - end(pp, part - 1), lambda pp: 1 + end(pp, part))
+    return Part(name, lambda pp: end(pp, part) - end(pp, part - 1), lambda pp: 2 + end(pp, part))
 
 
-BETWEEN = (_second(), _half("early", 1), _half("late", 2))
-"""The ranks between the ends of any pipeline, the second by itself."""
+BETWEEN = (_alone("second", 1), _alone("third", 2), _half("early", 1), _half("late", 2))
+"""The ranks between the ends of any pipeline, the second and the third, which keep most alive, each by itself."""
 
 
 def fine_parts(pp: int) -> tuple[Part, ...]:
