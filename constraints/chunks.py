@@ -68,7 +68,10 @@ class EvenChunks(SplitRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         rank, lengths = next(self._uneven(problem.model, layout.pp, layout.vpp, layout.split))
-        return f"pipeline rank {rank} has chunks of {', '.join(map(str, lengths))} layers"
+        return (
+            f"pipeline rank {rank} has chunks of {', '.join(map(str, lengths))} layers: ranks wait for each other's longer "
+            "ones, which the estimate of the step leaves out"
+        )
 
 
 class MtpWithLoss(SplitRule):
