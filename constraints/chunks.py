@@ -11,7 +11,7 @@ from constraints.rule import Noticed, Stratum, mcore
 from constraints.stages import SplitRule
 from models_catalog.schema import ModelSpec
 
-__all__ = ["RULES"]
+__all__ = ["RULES", "EvenChunks"]
 
 
 def _unlike(lengths: Sequence[int], rank: int, pp: int) -> int:

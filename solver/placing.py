@@ -19,6 +19,8 @@ __all__ = ["DEGREES", "DISTINCT", "differs", "forbid", "placed_solution", "with_
 DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
 """Two layouts in which none of these differs, nor what is recomputed, are one to a person who asks for several."""
 DEGREES = (*DISTINCT, "sequence_parallel")
+FOLLOWING = ("dp", "edp", "num_microbatches")
+"""What follows from the degrees, unless the rules that say so are left out."""
 
 
 def placed_solution(
@@ -48,7 +50,8 @@ def forbid(model: Model, layout: Layout) -> None:
     asked = _on(model, layout)
     full = {layout.vpp or 1} | {x.vpp for x in _likes(model, layout) if x.vpp and placed_somewhere(asked, x) is None}
     unless = [model.literals[CAPACITY].negated()] if model.explain else []
-    model.cp.add_bool_or([*unless, *differs(model, layout, vpps=full)])
+    decisions = (*DEGREES, *FOLLOWING) if model.explain else DEGREES
+    model.cp.add_bool_or([*unless, *differs(model, layout, decisions, vpps=full)])
     model.refine(layout.pp)
 
 

@@ -106,7 +106,8 @@ def _alike_inside(layers: int, pp: int, vpp: int, layer: int, tail: int) -> tupl
             continue
         length, longer = divmod(on_others, pp - 1)
         lengths = [length] * (pp - 1 - longer) + [length + 1] * longer
-        worst = max(layer * (lengths[0] * vpp + more), layer * (lengths[-1] * vpp + spare), layer * on_last + tail)
+        between = lengths[-1] * vpp + spare if pp > 2 else 0
+        worst = max(layer * (lengths[0] * vpp + more), layer * between, layer * on_last + tail)
         row = [*lengths, longest]
         sizes = [lengths[0] + more, *row[1:], *(row * (vpp - 2)), *lengths, least]
         sizes[-2] += spare

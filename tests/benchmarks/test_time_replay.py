@@ -13,10 +13,10 @@ from tests.timing.builders import layout, problem
 
 EVEN = "|".join(["Et*2", *["t*2"] * 10, "t*2L"])
 LONG_LAST = "|".join(["Et", *["t"] * 7, *["t*4"] * 3, "t*4L"])
-"""Four ranks of three chunks: six layers a rank in both."""
+"""Four ranks of three chunks: six layers a rank in both. Of the second the estimate knows what the ends wait for."""
 
 
-@pytest.mark.parametrize(("text", "slower"), [(EVEN, (-0.01, 0.01)), (LONG_LAST, (0.1, 0.6))])
+@pytest.mark.parametrize(("text", "slower"), [(EVEN, (-0.01, 0.01)), (LONG_LAST, (0.02, 0.6))])
 def test_chunks_of_different_length_make_ranks_wait(text: str, slower: tuple[float, float]) -> None:
     p = problem("llama-3-70b", "h100", 32)
     p = replace(p, model=replace(p.model, num_layers=24))

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constraints.pipeline.assignment import assignment_of
+from constraints.chunks import EvenChunks
+from constraints.pipeline.assignment import assignment_of, from_sizes, simplest_split
 from constraints.pipeline.placement import layer_flops, loss_flops, place
 from models_catalog.loader import load_model
 from models_catalog.schema import ModelSpec
+from tests.partition.brute_force import compositions
 from tests.rules.builders import hybrid, model
 
 
@@ -35,34 +37,44 @@ def every_dealing(layers: int, pp: int, least: int) -> list[tuple[int, ...]]:
 @given(
     st.integers(1, 14),
     st.integers(1, 5),
-    st.integers(1, 3),
     st.sampled_from([512, 128256, 4_000_000]),
     st.sampled_from([None, 1, 2]),
 )
-def test_no_dealing_of_whole_layers_is_faster(layers: int, pp: int, vpp: int, vocab: int, mtp: int | None) -> None:
+def test_no_dealing_of_whole_layers_is_faster(layers: int, pp: int, vocab: int, mtp: int | None) -> None:
     spec = model(num_layers=layers, vocab_size=vocab, mtp_num_layers=mtp)
-    placed = place(spec, pp, vpp)
+    placed = place(spec, pp, 1)
     assert placed is not None
     assignment, split = placed
     assert sum(assignment.sizes) == layers
-    assert assignment_of(spec, pp, vpp, split) == assignment
+    assert assignment_of(spec, pp, 1, split) == assignment
     mine = tuple(assignment.layers_of_rank(rank) for rank in range(pp))
-    if layers % (pp * vpp) == 0:
-        assert set(assignment.sizes) == {layers // (pp * vpp)}
+    if layers % pp == 0:
+        assert set(assignment.sizes) == {layers // pp}
         return
-    least = vpp if pp * vpp <= layers else 0
+    least = int(pp <= layers)
     assert min(assignment.sizes) >= min(1, least)
     assert slowest(spec, mine) == min(slowest(spec, dealt) for dealt in every_dealing(layers, pp, least))
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.integers(2, 40), st.integers(2, 8), st.integers(1, 4))
-def test_chunks_of_one_rank_differ_by_at_most_one_layer(layers: int, pp: int, vpp: int) -> None:
-    placed = place(model(num_layers=layers), pp, vpp)
-    assert placed is not None
-    for rank in range(pp):
-        sizes = [chunk.layers for chunk in placed[0].of_rank(rank)]
-        assert max(sizes) - min(sizes) <= 1
+@pytest.mark.parametrize(("pp", "vpp"), [(2, 2), (2, 3), (3, 2)])
+@pytest.mark.parametrize("vocab", [512, 4_000_000])
+def test_chunks_of_a_rank_are_alike_wherever_that_comes_out(pp: int, vpp: int, vocab: int) -> None:
+    for layers in range(pp * vpp, 12):
+        spec = model(num_layers=layers, vocab_size=vocab)
+        placed = place(spec, pp, vpp)
+        assert placed is not None
+        alike = [
+            sizes
+            for sizes in compositions(layers, pp * vpp)
+            if EvenChunks().accepts(spec, pp, vpp, simplest_split(spec, from_sizes(spec, pp, sizes)))
+            and all(sum(sizes[rank::pp]) for rank in range(pp))
+        ]
+        mine = placed[0].sizes
+        assert (mine in alike) == bool(alike)
+        if alike and layers % (pp * vpp):
+            ranks = [tuple(sum(sizes[rank::pp]) for rank in range(pp)) for sizes in (mine, *alike)]
+            fastest = min(slowest(spec, dealt) for dealt in ranks if min(dealt) > 0)
+            assert slowest(spec, ranks[0]) == fastest
 
 
 def test_deepseek_v3_on_sixteen_ranks() -> None:

@@ -53,7 +53,7 @@ def test_what_shows_that_no_layout_is_better(pins: tuple[str, ...], found: str, 
     assert checked["proof_steps"] == sum(verified["leaves"].values())
     text = " ".join(run("solve", *SMALL, *pins, "--certificate", str(file)).out.split())
     assert (
-        f"proof {certified}: no layout is better, recompute by count aside, shown in {checked['proof_steps']} steps"
+        f"proof {certified}: no layout is better, block recompute by count aside, shown in {checked['proof_steps']} steps"
         in text
     )
     assert "without the solver" not in run("solve", *SMALL, *pins).out

@@ -70,7 +70,9 @@ def test_the_best_split_takes_as_long_as_it_does_when_it_is_played_through(name:
 def test_ends_beside_chunks_that_take_longer_or_less(first: str, last: tuple[str, str]) -> None:
     """The first has 16 or 24 ms, then 44 or 30; the last 15, then 33 or 48; the ranks between 30 in each chunk."""
     problem, layout = layout_on("deepseek-v3", 16, 2)
-    held = first.count("t") * int(first.partition("*")[2] or 1) + last[0].count("t") * int(last[0].partition("*")[2] or 1)
+    held = first.count("t") * int(first.partition("*")[2] or 1) + last[0].count("t") * int(
+        last[0].partition("*")[2] or 1
+    )
     held += last[1].count("t")
     after = 61 - held - 28 * 2
     chunks = [first, *["t*2"] * 14, last[0], f"t*{after}", *["t*2"] * 14, last[1]]
