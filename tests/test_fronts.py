@@ -48,8 +48,9 @@ def top_agrees(problem: Problem, count: int) -> None:
 
 def placed_anyhow(problem: Problem) -> Iterator[Layout]:
     """Every legal layout with its layers wherever they fit: less memory may be worth a slower stage."""
-    for layout in legal(problem):
-        assume(layout.pp * layout.chunks_per_rank <= MOST_CHUNKS)
+    layouts = legal(problem)
+    assume(all(layout.pp * layout.chunks_per_rank <= MOST_CHUNKS for layout in layouts))
+    for layout in layouts:
         alike = takes_any_order(problem.model, layout.chunks_per_rank) and not problem.model.is_hybrid
         for tried in splits(problem, layout) if alike else [layout]:
             if memory_report(problem, tried).verdict == "fits":

@@ -31,6 +31,6 @@ def test_solver_agrees_with_brute_force_on_a_few_small_problems() -> None:
 
 
 @pytest.mark.heavy
-@in_parts(8)
+@in_parts(16)
 def test_solver_agrees_with_brute_force_on_hundreds_of_problems(part: int) -> None:
-    explore(problems(most_gpus=16 if part % 2 else 24), agree, 80, part)
+    explore(problems(most_gpus=16 if part % 2 else 24), agree, 40, part)

@@ -10,7 +10,6 @@ from constraints.memory.budget import memory_report
 from constraints.pipeline.assignment import from_sizes, simplest_split
 from constraints.problem import Problem
 from constraints.registry import rule_named
-from constraints.timing.step import step_time
 from solver.objectives import OBJECTIVES
 
 __all__ = ["ASKED", "Judged", "best", "compositions", "judged_splits", "may_be_asked", "splits"]
@@ -20,11 +19,10 @@ ASKED = ("pipeline.layer-on-every-rank", "pipeline.even-chunks", "pipeline.mtp-w
 
 @dataclass(frozen=True)
 class Judged:
-    """A split: what it costs by the objective, how long a step takes, whether it fits."""
+    """A split: what it costs by the objective, whether it fits."""
 
     layout: Layout
     cost: int
-    step_ns: int
     fits: bool
 
 
@@ -63,8 +61,7 @@ def judged_splits(problem: Problem, layout: Layout) -> list[Judged]:
     for tried in splits(problem, layout):
         report = memory_report(problem, tried)
         if report is not None:
-            step_ns = step_time(problem, tried).step_ns
-            judged.append(Judged(tried, measure(problem, tried), step_ns, report.verdict == "fits"))
+            judged.append(Judged(tried, measure(problem, tried), report.verdict == "fits"))
     return judged
 
 
