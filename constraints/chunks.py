@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from constraints.layout import Layout, PipelineSplit
+from constraints.partition.kinds import runs_of
 from constraints.pipeline.assignment import Assignment, assignment_of
 from constraints.problem import Problem
 from constraints.rule import Noticed, Stratum, mcore
@@ -36,7 +37,8 @@ class EvenChunks(SplitRule):
     """The chunks of a pipeline rank are alike, the very first, the very last and one other apart.
 
     They hold as many layers as each other. The very first may hold one more or less, the very last any number less, and the
-    last chunk of one rank between the ends one more. Megatron takes any split. But the interleaved schedule runs a chunk of
+    last chunk of one rank between the ends one more, if it has none of the layers that a model begins with and that differ
+    from the others. Megatron takes any split. But the interleaved schedule runs a chunk of
     one rank beside other chunks of the next: with one layer more in every second chunk each rank waits for the others, mostly
     5 to 25 % of the step, of which the closed form (:mod:`constraints.timing.pipeline`) knows nothing.
     """
@@ -58,11 +60,16 @@ class EvenChunks(SplitRule):
         assignment = assignment_of(model, pp, vpp or 1, split)
         if assignment is None or pp == 1:
             return
-        spare = 1
+        runs, spare = runs_of(model), 1
         for rank in range(pp):
-            lengths = [chunk.layers for chunk in assignment.of_rank(rank)]
+            chunks = assignment.of_rank(rank)
+            lengths = [chunk.layers for chunk in chunks]
             by = _unlike(lengths, rank, pp)
-            if by > spare or (by and rank == pp - 1):
+            early = (
+                runs is not None
+                and min(chunk.start for chunk in chunks if chunk.layers or not any(lengths)) < runs.prefix
+            )
+            if by > spare or (by and (rank == pp - 1 or early)):
                 yield rank, lengths
             spare -= by
 

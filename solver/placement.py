@@ -100,9 +100,16 @@ class Placement:
             yield rank, rank.conditions
 
     def crowd(self) -> tuple[LayerKind, Quantity]:
-        """The most common kind of layer, and ``pp`` times as many as some rank holds of it."""
+        """The most common kind of layer, and ``pp`` times as many as some rank holds of it, or as an end waits for."""
         kind, count = Counter(self.spec.layer_kinds).most_common(1)[0]
-        return kind, self.model.by_shape(lambda shape: -(-count // shape.pp) * shape.pp)
+
+        def on_some(shape: Any) -> int:
+            waits = shape.chunks > 1 and self.runs is not None
+            usual = usual_length(self.spec.num_layers, shape.pp, shape.chunks) if waits else 0
+            held: int = max(-(-count // shape.pp), usual * shape.chunks)
+            return held
+
+        return kind, self.model.by_shape(lambda shape: on_some(shape) * shape.pp)
 
     def refine(self, pp: int) -> list[Rank]:
         """Cut the ranks of pipelines of ``pp`` into more parts; the ranks that are new, none the second time."""
@@ -162,8 +169,12 @@ class Placement:
         """Let the ranks between the ends of ``shapes`` hold what the ends do not, in ``parts``."""
         body = self.runs.body if self.runs is not None else self.spec.num_layers
         ends = self.first - self.early + self.last
-        counts = [(part, self._part(part, shapes)) for part in parts]
-        spare = self._spare(counts, shapes) if self.alike else 0
+        made = [(part, *self._part(part, shapes)) for part in parts]
+        counts = [(part, count) for part, count, _ in made]
+        if self.runs is not None and self.runs.prefix:
+            early = sum((early for *_, early in made), start=self.early)
+            self.model.cp.add(early.expression() <= self.runs.prefix)
+        spare = self._spare(made, shapes) if self.alike else 0
         for shape, literal in shapes:
             total = ends + spare
             for part, count in counts:
@@ -171,54 +182,57 @@ class Placement:
             constraint = total.expression() == body if self.spec.is_hybrid else total.expression() >= body
             self.model.cp.add(constraint).only_enforce_if(literal)
 
-    def _spare(self, counts: list[tuple[Part, Any]], shapes: list[tuple[Any, Any]]) -> Any:
+    def _spare(self, made: list[tuple[Part, Any, Any]], shapes: list[tuple[Any, Any]]) -> Any:
         """A layer that makes a chunk of one of the ranks between the ends longer than its others: the slowest has as many
-        then as one of the parts and one more."""
+        then as one of the parts, without layers of the first run, and one more."""
         cp, spare, longer = self.model.cp, self.a.variable((0, 1), "spare layer"), []
         none = cp.new_bool_var("no spare layer")
         cp.add(spare.expression() == 0).only_enforce_if(none)
         for condition in (self.model.interleaved, self.model.at_least("pp", 3)):
             cp.add_implication(condition.negated(), none)
-        for part, count in counts:
+        for part, count, early in made:
             there = [literal for shape, literal in shapes if part.size(shape.pp)]
             if there:
                 literal = cp.new_bool_var("below the slowest")
                 cp.add((self.most - count).expression() >= 1).only_enforce_if(literal)
                 cp.add_implication(literal, self.model.any_of(there, part.name))
+                if not isinstance(early, int) and all(part.size(shape.pp) <= 1 for shape, _ in shapes):
+                    cp.add(early.expression() == 0).only_enforce_if(literal)
                 longer.append(literal)
         cp.add_bool_or([none, *longer])
         return spare
 
-    def _part(self, part: Part, shapes: list[tuple[Any, Any]]) -> Any:
+    def _part(self, part: Part, shapes: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """The most layers of the body that a rank of ``part`` holds, and those of the first run beside them, as far as that
+        is looked at."""
         there = [literal for shape, literal in shapes if part.size(shape.pp)]
         if not there:
-            return self.a.variable((0,), f"layers[{part.name}]")
+            return self.a.variable((0,), f"layers[{part.name}]"), 0
         within = self.model.any_of(there, part.name)
-        count = self._alike(part, shapes) if self.alike else self._count(part.name)
+        count, early = self._alike(part, shapes) if self.alike else (self._count(part.name), 0)
         self.model.cp.add(count.expression() == 0).only_enforce_if(within.negated())
         self.model.cp.add((self.most - count).expression() >= 0)
         if self.spec.is_hybrid:  # the form with first and last counts gives all others the same
             self.model.cp.add((self.most - count).expression() == 0).only_enforce_if(within)
         self._rank_between(part, count, within)
-        return count
+        return count, early
 
     def _count(self, name: str) -> Any:
         return self.a.variable(range(self.spec.num_layers + 1), f"layers[{name}]")
 
-    def _alike(self, part: Part, shapes: list[tuple[Any, Any]]) -> Any:
-        """Layers in chunks that are alike; of the body fewer by those of the first run among them."""
+    def _alike(self, part: Part, shapes: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+        """The same in chunks that are alike."""
         length = self._count(f"chunk, {part.name}")
         count = self.a.mul(length, self.x.vpp)
         self.model.cp.add(count.expression() <= self.spec.num_layers)
         prefix = self.runs.prefix if self.runs is not None else 0
         some = [literal for shape, literal in shapes if _may_be_early(part, shape.pp, prefix)]
         if not some:
-            return count
+            return count, 0
         early = self.a.variable(range(prefix), f"early layers[{part.name}]")
-        self.model.cp.add((early + self.early).expression() <= prefix)
         self.model.cp.add(early.expression() == 0).only_enforce_if(self.model.any_of(some, "early").negated())
         self.model.cp.add((count - early).expression() >= 0)
-        return count - early
+        return count - early, early
 
     def _crossing(self) -> list[Rank]:
         """The ends, whose chunks are alike but for the very first and the very last, beside chunks of the usual length."""

@@ -107,7 +107,7 @@ def options_of(model: ModelSpec, pp: int, vpp: int, rank: int, left: Left, layer
     assert runs is not None, "layers that differ from chunk to chunk are not dealt rank by rank"
     for sizes, spare in _patterns(pp, vpp, rank, layers, left.spare):
         before, early = sum(sizes[: left.row]), min(left.early, sizes[left.row])
-        if before > left.before:
+        if before > left.before or (spare and before + early):
             continue
         starts = [0] * left.row + [runs.prefix - early] + [runs.prefix] * (vpp - 1 - left.row)
         chunks = tuple(
