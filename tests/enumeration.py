@@ -1,9 +1,9 @@
 """Brute force: every layout of a small problem, judged by ``holds`` and the formulas alone. Knows nothing of CP-SAT.
 
 Simple on purpose: it is the second opinion that the solver is held against. What it does not look at closely it leaves out
-for one of two reasons, which ``tests/test_enumeration.py`` holds against looking at everything: the state of the layers alone
-is more than a GPU holds (:func:`state_fits`), or the degrees are worse than a layout that was found, even without recompute
-and with memory without end (:func:`floor`).
+because the state of the layers alone is more than a GPU holds (:func:`state_fits`), because the degrees are worse than a
+layout that was found, even without recompute and with memory without end (:func:`floor`), or because it would hold more than
+that layout where memory is what counts. ``tests/test_enumeration.py`` holds this against looking at everything.
 """
 
 from __future__ import annotations
