@@ -226,10 +226,10 @@ class Placement:
         count = self.a.mul(length, self.x.vpp)
         self.model.cp.add(count.expression() <= self.spec.num_layers)
         prefix = self.runs.prefix if self.runs is not None else 0
-        some = [literal for shape, literal in shapes if _may_be_early(part, shape.pp, prefix)]
-        if not some:
+        some = [literal for shape, literal in shapes if not self.works or _may_be_early(part, shape.pp, prefix)]
+        if not some or not prefix:
             return count, 0
-        early = self.a.variable(range(prefix), f"early layers[{part.name}]")
+        early = self.a.variable(range(prefix + 1), f"early layers[{part.name}]")
         self.model.cp.add(early.expression() == 0).only_enforce_if(self.model.any_of(some, "early").negated())
         self.model.cp.add((count - early).expression() >= 0)
         return count - early, early
@@ -253,7 +253,7 @@ class Placement:
             in_chunk = self.a.minimum(runs.prefix, on_first + more)
             cp.add((self.early - in_chunk).expression() >= 0).only_enforce_if(when)
             for shape, literal in self.model.shapes:
-                if shape.pp >= runs.prefix:  # the first run ends in the first chunks
+                if self.works and shape.pp > runs.prefix:  # the first run ends in the first chunks
                     cp.add((self.early - in_chunk).expression() <= 0).only_enforce_if([literal, *when])
         unsure = [literal for shape, literal in self.model.shapes if self._may_be_early_on_last(shape)]
         sure = [literal.negated() for literal in unsure]
@@ -414,10 +414,10 @@ class Placement:
 
 
 def _may_be_early(part: Part, pp: int, prefix: int) -> bool:
-    """True if a rank of ``part`` may hold some of the ``prefix`` first layers: each rank before it has one of them at least,
-    and where ranks are fewer they go round."""
+    """True if a rank of ``part`` may hold some of the ``prefix`` first layers: each rank before it but the first has one of
+    them at least, and where ranks are no more they go round."""
     size = part.size(pp)
-    return size > 0 and prefix > 1 and (pp < prefix or part.latest(pp) - size + 1 < prefix)
+    return size > 0 and prefix > 0 and (pp <= prefix or part.latest(pp) - size < prefix)
 
 
 def _plus(counts: Iterable[tuple[LayerKind, Quantity]], kind: LayerKind, more: Quantity) -> tuple[Any, ...]:
