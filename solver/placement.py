@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from constraints.partition.windows import heaviest_windows
 from constraints.pipeline.schedule import STEADY_GROUPS
 from constraints.timing.crossing import usual_length
 from models_catalog.schema import LayerKind, ModelSpec
+from solver.alike import Alike
 from solver.counted import Blocks, Groups
 from solver.in_flight import InFlight
 
@@ -60,12 +60,12 @@ class Placement:
         self.alive = InFlight(self)
         self.first, self.last = self._end("first"), self._end("last")
         self.early = self._early_on_first()
-        self.alike = not model.explain and any(shape.dealt and shape.chunks > 1 for shape, _ in model.shapes)
+        self.alike = Alike(self)
         self.most = self.a.variable(range(self.spec.num_layers + 1), "layers[most]")
         self.blocks, self.groups = Blocks(self), Groups(self)
         self._first_rank()
         self._last_rank()
-        self.crossing = self._crossing() if self.alike and self.runs is not None else []
+        self.crossing = self.alike.ends() if self.alike.asked else []
         self._share(BETWEEN, [(shape, literal) for shape, literal in model.shapes if shape.dealt])
         self._slowest_between()
         if self.runs is None:
@@ -132,7 +132,7 @@ class Placement:
         self.model.cp.add(count.expression() == 0).only_enforce_if(self.free.negated())
         if self.model.every_rank_works:
             for shape, literal in self.model.shapes:
-                empty = name == "last" and self._may_be_early_on_last(shape)
+                empty = name == "last" and self.may_be_early_on_last(shape)
                 if 1 < shape.pp <= self.spec.num_layers and shape.dealt and not empty:
                     self.model.cp.add(count.expression() >= 1).only_enforce_if(literal)
         return count
@@ -155,7 +155,7 @@ class Placement:
         self.model.cp.add(count.expression() >= whole.expression())
         return count
 
-    def _may_be_early_on_last(self, shape: Any) -> bool:
+    def may_be_early_on_last(self, shape: Any) -> bool:
         """True if the last rank may hold no layer of the body: its first chunk all that it has, of the first run.
 
         A rank with ``n`` layers has ``n // vpp`` in its first chunk at least, and those before have not all of the run there.
@@ -174,33 +174,13 @@ class Placement:
         if self.runs is not None and self.runs.prefix:
             early = sum((early for *_, early in made), start=self.early)
             self.model.cp.add(early.expression() <= self.runs.prefix)
-        spare = self._spare(made, shapes) if self.alike else 0
+        spare = self.alike.spare(made, shapes) if self.alike.asked else 0
         for shape, literal in shapes:
             total = ends + spare
             for part, count in counts:
                 total = total + count * part.size(shape.pp)
             constraint = total.expression() == body if self.spec.is_hybrid else total.expression() >= body
             self.model.cp.add(constraint).only_enforce_if(literal)
-
-    def _spare(self, made: list[tuple[Part, Any, Any]], shapes: list[tuple[Any, Any]]) -> Any:
-        """A layer that makes a chunk of one of the ranks between the ends longer than its others: the slowest has as many
-        then as one of the parts, without layers of the first run, and one more."""
-        cp, spare, longer = self.model.cp, self.a.variable((0, 1), "spare layer"), []
-        none = cp.new_bool_var("no spare layer")
-        cp.add(spare.expression() == 0).only_enforce_if(none)
-        for condition in (self.model.interleaved, self.model.at_least("pp", 3)):
-            cp.add_implication(condition.negated(), none)
-        for part, count, early in made:
-            there = [literal for shape, literal in shapes if part.size(shape.pp)]
-            if there:
-                literal = cp.new_bool_var("below the slowest")
-                cp.add((self.most - count).expression() >= 1).only_enforce_if(literal)
-                cp.add_implication(literal, self.model.any_of(there, part.name))
-                if not isinstance(early, int) and all(part.size(shape.pp) <= 1 for shape, _ in shapes):
-                    cp.add(early.expression() == 0).only_enforce_if(literal)
-                longer.append(literal)
-        cp.add_bool_or([none, *longer])
-        return spare
 
     def _part(self, part: Part, shapes: list[tuple[Any, Any]]) -> tuple[Any, Any]:
         """The most layers of the body that a rank of ``part`` holds, and those of the first run beside them, as far as that
@@ -209,7 +189,7 @@ class Placement:
         if not there:
             return self.a.variable((0,), f"layers[{part.name}]"), 0
         within = self.model.any_of(there, part.name)
-        count, early = self._alike(part, shapes) if self.alike else (self._count(part.name), 0)
+        count, early = self.alike.part(part, shapes) if self.alike.asked else (self.count(f"layers[{part.name}]"), 0)
         self.model.cp.add(count.expression() == 0).only_enforce_if(within.negated())
         self.model.cp.add((self.most - count).expression() >= 0)
         if self.spec.is_hybrid:  # the form with first and last counts gives all others the same
@@ -217,55 +197,9 @@ class Placement:
         self._rank_between(part, count, within)
         return count, early
 
-    def _count(self, name: str) -> Any:
-        return self.a.variable(range(self.spec.num_layers + 1), f"layers[{name}]")
-
-    def _alike(self, part: Part, shapes: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-        """The same in chunks that are alike."""
-        length = self._count(f"chunk, {part.name}")
-        count = self.a.mul(length, self.x.vpp)
-        self.model.cp.add(count.expression() <= self.spec.num_layers)
-        prefix = self.runs.prefix if self.runs is not None else 0
-        some = [literal for shape, literal in shapes if not self.works or _may_be_early(part, shape.pp, prefix)]
-        if not some or not prefix:
-            return count, 0
-        early = self.a.variable(range(prefix + 1), f"early layers[{part.name}]")
-        self.model.cp.add(early.expression() == 0).only_enforce_if(self.model.any_of(some, "early").negated())
-        self.model.cp.add((count - early).expression() >= 0)
-        return count - early, early
-
-    def _crossing(self) -> list[Rank]:
-        """The ends, whose chunks are alike but for the very first and the very last, beside chunks of the usual length."""
-        cp, runs, when = self.model.cp, self.runs, (self.free, self.model.interleaved)
-        assert runs is not None
-        usual = self.model.by_shape(lambda shape: usual_length(self.spec.num_layers, shape.pp, shape.chunks))
-        in_all = self.a.mul(self.x.vpp, usual)
-        others, ends = self.x.vpp - 1, []
-        for end, name in ((self.first, "first"), (self.last, "last")):
-            length = self._count(f"chunk, {name}")
-            more = end - self.a.mul(length, self.x.vpp)
-            cp.add(length.expression() == 0).only_enforce_if(self.model.interleaved.negated())
-            cp.add(more.expression() <= (name == "first")).only_enforce_if(when)
-            ends.append((length, more))
-        (on_first, more), (on_last, fewer) = ends
-        cp.add(more.expression() >= -1).only_enforce_if(when)
-        if runs.prefix:
-            in_chunk = self.a.minimum(runs.prefix, on_first + more)
-            cp.add((self.early - in_chunk).expression() >= 0).only_enforce_if(when)
-            for shape, literal in self.model.shapes:
-                if self.works and shape.pp > runs.prefix:  # the first run ends in the first chunks
-                    cp.add((self.early - in_chunk).expression() <= 0).only_enforce_if([literal, *when])
-        unsure = [literal for shape, literal in self.model.shapes if self._may_be_early_on_last(shape)]
-        sure = [literal.negated() for literal in unsure]
-        cp.add((fewer + on_last).expression() >= 0).only_enforce_if([*when, *sure])
-        longer = self.a.mul(self.a.maximum(0, on_first - usual), others)
-        shorter = self.a.mul(self.a.maximum(0, usual - on_last), others)
-        first, last = (next(rank for rank in self.ranks if getattr(rank, name)) for name in ("embedding", "loss"))
-        alike = ((runs.common, in_all),)
-        return [
-            replace(first, conditions=when, usual=alike, together=((runs.common, in_all + longer),)),
-            replace(last, conditions=when, usual=alike, together=_plus(last.layers, runs.common, shorter)),
-        ]
+    def count(self, name: str) -> Any:
+        """Layers, none of them to all."""
+        return self.a.variable(range(self.spec.num_layers + 1), name)
 
     # -- ranks
 
@@ -298,7 +232,7 @@ class Placement:
         counts = {kind: self._ending(kind) for kind in self.kinds}
         lives = {kind: self.alive.layers(n, lambda pp: pp - 1, f"last {kind}") for kind, n in counts.items()}
         certain = self._certain(self.last, self.free, works=self.works)
-        unsure = [literal for shape, literal in self.model.shapes if shape.dealt and self._may_be_early_on_last(shape)]
+        unsure = [literal for shape, literal in self.model.shapes if shape.dealt and self.may_be_early_on_last(shape)]
         if self.works and unsure:
             bare = self.model.any_of(unsure, "early on last")
             certain = [((), (bare,)), *((kinds, (*when, bare.negated())) for kinds, when in certain)]
@@ -411,20 +345,6 @@ class Placement:
             self.model.cp.add((counts[kind] - fewest).expression() >= 0)
         self.model.cp.add((sum(counts.values()) - count).expression() == 0)
         return counts
-
-
-def _may_be_early(part: Part, pp: int, prefix: int) -> bool:
-    """True if a rank of ``part`` may hold some of the ``prefix`` first layers: each rank before it but the first has one of
-    them at least, and where ranks are no more they go round."""
-    size = part.size(pp)
-    return size > 0 and prefix > 0 and (pp <= prefix or part.latest(pp) - size < prefix)
-
-
-def _plus(counts: Iterable[tuple[LayerKind, Quantity]], kind: LayerKind, more: Quantity) -> tuple[Any, ...]:
-    """``counts`` with so many more of ``kind``."""
-    total = dict(counts)
-    total[kind] = total.get(kind, 0) + more
-    return tuple(total.items())
 
 
 @lru_cache(maxsize=256)
