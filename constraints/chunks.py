@@ -38,9 +38,9 @@ class EvenChunks(SplitRule):
 
     They hold as many layers as each other. The very first may hold one more or less, the very last any number less, and the
     last chunk of one rank between the ends one more, if it has none of the layers that a model begins with and that differ
-    from the others. Megatron takes any split. But the interleaved schedule runs a chunk of
-    one rank beside other chunks of the next: with one layer more in every second chunk each rank waits for the others, mostly
-    5 to 25 % of the step, of which the closed form (:mod:`constraints.timing.pipeline`) knows nothing.
+    from the others. Megatron takes any split. But the interleaved schedule runs a chunk of one rank beside other chunks of
+    the next: with one layer more in every second chunk each rank waits for the others, mostly 5 to 25 % of the step, which
+    the estimate of the step leaves out.
     """
 
     id = "pipeline.even-chunks"
