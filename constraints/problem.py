@@ -126,6 +126,12 @@ class Problem:
         blocks = (replace(BLOCK, num_layers=count) for count in range(1, longest))
         return (*blocks, *(replace(GROUPS, num_layers=size) for size in self.group_sizes(chunks)))
 
+    @property
+    def weighs_counts(self) -> bool:
+        """False where recompute by count is left aside unless nothing else fits: under communication it is seldom of use, and
+        to know that takes several times the search."""
+        return self.objective != "communication"
+
     def group_sizes(self, chunks: int) -> range:
         """Sizes of groups of several layers that uniform recompute may go in, on a pipeline of so many chunks; none with MTP
         layers, which Megatron recomputes one by one only."""

@@ -16,7 +16,7 @@ from constraints.refutation.tree import TooLarge, grow, grow_optimum, leaf_numbe
 from constraints.registry import enforced_rules
 from solver.explain import Minimal
 from solver.idle import Excluded
-from solver.proof import BLOCKS, Proof
+from solver.proof import BLOCKS, COUNTS, Proof
 from solver.search import Disagreement
 from solver.ways_out import WayOut
 
@@ -89,7 +89,9 @@ def _verified(problem: Problem, claim: Mapping[str, Any], fewer: Excluded | None
         done = verify(certificate)
     except (Refuted, BadFile) as error:
         raise Disagreement(f"the checker does not agree {what}: {error}") from error
-    steps, aside = sum(done.leaves.values()), BLOCKS if "optimum" in claim and problem.counted(1) else ""
+    steps, aside = sum(done.leaves.values()), ""
+    if "optimum" in claim and problem.counted(1):
+        aside = BLOCKS if problem.weighs_counts else COUNTS
     return Certified(certificate, Proof(done.level, steps, done.over_partitions, aside))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -117,6 +117,8 @@ def best_layouts(
     if found.status == "infeasible" and GROUPS in left:
         left.remove(GROUPS)
         found = _best_of(problem, Model(problem, interleaving=interleaving, counted=GROUPS), top, deadline)
+    if left and not problem.weighs_counts:
+        return replace(found, weighed=False)
     for stand_in in left:
         if found.status == "optimal":
             found = _weighed(problem, found, Model(problem, interleaving=interleaving, counted=stand_in), top, deadline)

@@ -34,16 +34,25 @@ Options = Callable[[int], tuple[Recompute, ...]]
 """What may be recomputed on a pipeline of so many chunks."""
 
 
-def plain_and_counted(problem: Problem) -> tuple[Options, Options]:
-    """All that may be recomputed; block apart, as it is weighed only where something else is legal."""
+def plain_and_counted(problem: Problem) -> tuple[Options, ...]:
+    """All that may be recomputed; block apart, as it is weighed only where something else is legal.
+
+    Where recompute by count is not weighed, groups are there only if nothing else is legal.
+    """
+
+    def plain(_chunks: int) -> tuple[Recompute, ...]:
+        return problem.recompute_options
+
+    def groups(chunks: int) -> tuple[Recompute, ...]:
+        return tuple(option for option in problem.counted(chunks) if not option.first)
 
     def blocks(chunks: int) -> tuple[Recompute, ...]:
         return tuple(option for option in problem.counted(chunks) if option.first)
 
-    def others(chunks: int) -> tuple[Recompute, ...]:
-        return (*problem.recompute_options, *(option for option in problem.counted(chunks) if not option.first))
-
-    return others, blocks
+    if problem.weighs_counts:
+        return lambda chunks: (*plain(chunks), *groups(chunks)), blocks
+    some = any(fits_somewhere(problem, layout) for layout in Rules(problem).accepted(plain))
+    return (plain if some else groups,)
 
 
 def families(problem: Problem, options: Options) -> Iterator[list[Layout]]:

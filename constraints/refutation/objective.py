@@ -133,6 +133,8 @@ def better_at_the_end(space: Space, box: Box, value: int) -> bool:
     layout = space.layout(point)
     if _better(space.problem, layout, value):
         return True
+    if not space.problem.weighs_counts:
+        return False  # groups are left aside
     sizes = space.group_sizes({name: (number,) for name, number in point.items()})
     if not sizes or (space.problem.objective != "memory" and not _better(space.problem, layout, value, fitting=False)):
         return False
