@@ -43,16 +43,16 @@ def plain_and_counted(problem: Problem) -> tuple[Options, ...]:
     def plain(_chunks: int) -> tuple[Recompute, ...]:
         return problem.recompute_options
 
-    def groups(chunks: int) -> tuple[Recompute, ...]:
-        return tuple(option for option in problem.counted(chunks) if not option.first)
+    def plain_or_groups(chunks: int) -> tuple[Recompute, ...]:
+        return (*plain(chunks), *(option for option in problem.counted(chunks) if not option.first))
 
     def blocks(chunks: int) -> tuple[Recompute, ...]:
         return tuple(option for option in problem.counted(chunks) if option.first)
 
     if problem.weighs_counts:
-        return lambda chunks: (*plain(chunks), *groups(chunks)), blocks
+        return plain_or_groups, blocks
     some = any(fits_somewhere(problem, layout) for layout in Rules(problem).accepted(plain))
-    return (plain if some else groups,)
+    return (plain if some else plain_or_groups,)
 
 
 def families(problem: Problem, options: Options) -> Iterator[list[Layout]]:
