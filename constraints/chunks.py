@@ -65,10 +65,7 @@ class EvenChunks(SplitRule):
             chunks = assignment.of_rank(rank)
             lengths = [chunk.layers for chunk in chunks]
             by = _unlike(lengths, rank, pp)
-            early = (
-                runs is not None
-                and min(chunk.start for chunk in chunks if chunk.layers or not any(lengths)) < runs.prefix
-            )
+            early = runs is not None and any(chunk.layers and chunk.start < runs.prefix for chunk in chunks)
             if by > spare or (by and (rank == pp - 1 or early)):
                 yield rank, lengths
             spare -= by

@@ -64,13 +64,16 @@ def plainest_layout(problem: Problem) -> Layout | None:
     """
     if fewest_gpus(problem) > problem.gpus:
         return None
-    plainest = _plainest(problem)
-    if plainest is None and takes(problem, GROUPS):
-        plainest = _plainest(problem, GROUPS)
-    return plainest
+    return _or_in_groups(problem, partial(_plainest, problem))
 
 
-def _plainest(problem: Problem, counted: Recompute | None = None) -> Layout | None:
+def _or_in_groups(problem: Problem, find: Callable[[Recompute | None], Layout | None]) -> Layout | None:
+    """What is found by recompute without counting, or else in groups of layers, if these may be looked at."""
+    layout = find(None)
+    return find(GROUPS) if layout is None and takes(problem, GROUPS) else layout
+
+
+def _plainest(problem: Problem, counted: Recompute | None) -> Layout | None:
     model, rules = _model(problem, counted), enforced_rules(problem)
     if model is None or _solution(model) is None:  # mostly there is none, and then no order is needed
         return None
@@ -87,13 +90,10 @@ def _plainest(problem: Problem, counted: Recompute | None = None) -> Layout | No
 
 def nearest_to(problem: Problem, wanted: dict[str, int]) -> Layout | None:
     """Like :func:`plainest_layout`, but with the decisions in ``wanted`` as near to those values as can be, in octaves."""
-    nearest = _nearest_to(problem, wanted)
-    if nearest is None and takes(problem, GROUPS):
-        nearest = _nearest_to(problem, wanted, GROUPS)
-    return nearest
+    return _or_in_groups(problem, partial(_nearest_to, problem, wanted))
 
 
-def _nearest_to(problem: Problem, wanted: dict[str, int], counted: Recompute | None = None) -> Layout | None:
+def _nearest_to(problem: Problem, wanted: dict[str, int], counted: Recompute | None) -> Layout | None:
     model = _model(problem, counted)
     if model is None:
         return None
@@ -125,7 +125,7 @@ def least_memory(problem: Problem) -> Nearest | None:
     return Nearest(found.layouts[0], found.status == "optimal") if found.layouts else None
 
 
-def _model(problem: Problem, counted: Recompute | None = None) -> Model | None:
+def _model(problem: Problem, counted: Recompute | None) -> Model | None:
     """``None`` if no pipeline shape is left, or the numbers are beyond what the solver takes."""
     try:
         model = Model(problem, interleaving=not may_do_without_interleaving(problem), counted=counted)

@@ -104,7 +104,7 @@ class Placement:
         kind, count = Counter(self.spec.layer_kinds).most_common(1)[0]
 
         def on_some(shape: Any) -> int:
-            waits = shape.chunks > 1 and self.runs is not None
+            waits = shape.pp > 1 and shape.chunks > 1 and self.runs is not None and self.runs.common == kind
             usual = usual_length(self.spec.num_layers, shape.pp, shape.chunks) if waits else 0
             held: int = max(-(-count // shape.pp), usual * shape.chunks)
             return held
@@ -170,14 +170,13 @@ class Placement:
         body = self.runs.body if self.runs is not None else self.spec.num_layers
         ends = self.first - self.early + self.last
         made = [(part, *self._part(part, shapes)) for part in parts]
-        counts = [(part, count) for part, count, _ in made]
         if self.runs is not None and self.runs.prefix:
             early = sum((early for *_, early in made), start=self.early)
             self.model.cp.add(early.expression() <= self.runs.prefix)
         spare = self.alike.spare(made, shapes) if self.alike.asked else 0
         for shape, literal in shapes:
             total = ends + spare
-            for part, count in counts:
+            for part, count, _ in made:
                 total = total + count * part.size(shape.pp)
             constraint = total.expression() == body if self.spec.is_hybrid else total.expression() >= body
             self.model.cp.add(constraint).only_enforce_if(literal)

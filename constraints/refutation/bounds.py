@@ -99,7 +99,7 @@ def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
     taken = point_at_the_end(space, box)
     if taken is None or rule.id != CAPACITY:
         return taken is not None and Partial(space, taken).kept_by(rule)
-    layout, sizes = space.layout(taken), space.group_sizes({name: (value,) for name, value in taken.items()})
+    layout, sizes = space.layout(taken), space.group_sizes_at(taken)
     likeliest = [in_groups(layout, size) for size in sizes if size == math.isqrt(len(sizes)) + 1]
     return any(some_partition(space.problem, some) is not None for some in (layout, *likeliest))
 

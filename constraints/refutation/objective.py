@@ -135,7 +135,7 @@ def better_at_the_end(space: Space, box: Box, value: int) -> bool:
         return True
     if not space.problem.weighs_counts:
         return False  # groups are left aside
-    sizes = space.group_sizes({name: (number,) for name, number in point.items()})
+    sizes = space.group_sizes_at(point)
     if not sizes or (space.problem.objective != "memory" and not _better(space.problem, layout, value, fitting=False)):
         return False
     return any(_better(space.problem, in_groups(layout, size), value) for size in sizes)

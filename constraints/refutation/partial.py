@@ -88,6 +88,10 @@ class Space:
         chunks = (pp * vpp for pp in box["pp"] for vpp in box["vpp"] if vpp in self.stages(pp))
         return self.problem.group_sizes(min(chunks, default=1))
 
+    def group_sizes_at(self, point: Mapping[str, int]) -> range:
+        """The same for a single choice of all decisions."""
+        return self.group_sizes({name: (value,) for name, value in point.items()})
+
     def layout(self, point: Mapping[str, Any]) -> Layout:
         """The layout in which every decision is taken. Raises ``ValueError`` if the space has no such layout.
 

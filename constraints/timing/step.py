@@ -7,7 +7,7 @@ of its layers, embedding and heads, each layer no shorter than the host needs to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,27 +112,30 @@ def model_parts(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> dict
 @once
 def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Quantity:
     """One micro-batch through the whole model."""
-    total: Quantity = 0
-    for part, count in model_parts(a, p, x, chunks).items():
-        total = total + a.mul(part_ns(a, p, x, part), count)
-    return total
+    return _through(a, p, x, model_parts(a, p, x, chunks))
 
 
 def _stage_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     """One micro-batch through ``stage``."""
+    return _through(a, p, x, stage_parts(a, p, x, stage))
+
+
+def _through(a: Arithmetic, p: Problem, x: Degrees, parts: Mapping[Part, Quantity]) -> Quantity:
+    """One micro-batch through so many of each part."""
     total: Quantity = 0
-    for part, count in stage_parts(a, p, x, stage).items():
+    for part, count in parts.items():
         total = total + a.mul(part_ns(a, p, x, part), count)
     return total
 
 
-def _in_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
-    """One micro-batch through an end of an interleaved pipeline, with the waits of its chunks (:mod:`.crossing`)."""
+def _in_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, here: Quantity) -> Quantity:
+    """One micro-batch through an end of an interleaved pipeline, which takes ``here`` by itself, with the waits of its
+    chunks (:mod:`.crossing`)."""
     runs, count = runs_of(p.model), len(stage.chunks)
     assert runs is not None, "layers that alternate have no usual chunk"
     length = usual_length(p.model.num_layers, x.pp, count)
     usual = _stage_ns(a, p, x, stage.of_chunk(p.model, Chunk(runs.prefix, runs.prefix + length)))
-    alone = a.maximum(_stage_ns(a, p, x, stage), usual * count)
+    alone = a.maximum(here, usual * count)
     together: Quantity = 0
     for chunk in stage.chunks:
         together = together + a.maximum(usual, _stage_ns(a, p, x, stage.of_chunk(p.model, chunk)))
@@ -169,8 +172,9 @@ def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity,
         if stage.together:
             return _core_in_step(a, p, x, stage, _stage_ns(a, p, x, stage) + elsewhere, chunks, weight)
     elif stage.is_interleaved_end and runs_of(p.model) is not None:
-        paced, here_alone = _in_step(a, p, x, stage), _stage_ns(a, p, x, stage)
-        every, elsewhere = a.mul(x.num_microbatches, paced), a.maximum(0, here_alone + elsewhere - paced)
+        alone = _stage_ns(a, p, x, stage)
+        paced = _in_step(a, p, x, stage, alone)
+        every, elsewhere = a.mul(x.num_microbatches, paced), a.maximum(0, alone + elsewhere - paced)
     return pipelined(a, every, elsewhere, chunks, weight)
 
 
@@ -289,8 +293,7 @@ def busy_ns(p: Problem, layout: Layout) -> tuple[int, ...]:
         raise ValueError("the layers of this layout are not placed")
     a, times = Remembering(), {}
     for stage in found:
-        parts = stage_parts(a, p, layout, stage).items()
-        times[stage.rank] = layout.num_microbatches * sum(part_ns(a, p, layout, part) * n for part, n in parts)
+        times[stage.rank] = layout.num_microbatches * _stage_ns(a, p, layout, stage)
     return tuple(times[rank] for rank in sorted(times))
 
 
@@ -318,7 +321,7 @@ def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -
         host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count * m
     for calls, ends in ((HEAD_GATHERS, stage.heads), (EMBEDDING_GATHERS, int(stage.embedding))):
         exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
-    busy = m * sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(a, p, layout, stage).items())
+    busy = m * _stage_ns(a, p, layout, stage)
     core, update = _core(a, p, layout, stage, layout.chunks_per_rank) // PARTS, _update_ns(a, p, layout, stage)
     compute = busy - sum(exposed.values()) - host
     fixed = whole(rates_of(p).fixed_ps / PS_PER_NS)

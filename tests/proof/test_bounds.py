@@ -38,7 +38,7 @@ def random_layout(rng: Random, space: Space, box: Box, *, groups: bool = True) -
     point = {name: rng.choice(values) for name, values in box.items()}
     if point["vpp"] not in space.stages(point["pp"]):
         return None
-    layout, sizes = space.layout(point), space.group_sizes({name: (value,) for name, value in point.items()})
+    layout, sizes = space.layout(point), space.group_sizes_at(point)
     size = rng.choice([1, *sizes]) if groups else 1
     return layout if size == 1 else in_groups(layout, size)
 
