@@ -61,7 +61,7 @@ CASES = [
 
 
 def best(problem: Problem) -> Layout | None:
-    layouts = best_layouts(problem, seconds=60).layouts
+    layouts = best_layouts(problem, seconds=600).layouts
     return layouts[0] if layouts else None
 
 

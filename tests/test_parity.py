@@ -15,7 +15,7 @@ from tests.strategies import problems
 
 def agree(problem: Problem) -> None:
     expected = enumeration.best(problem)
-    found = best_layouts(problem, seconds=60)
+    found = best_layouts(problem, seconds=600)
     if expected is None:
         assert found.status == "infeasible", f"the solver found {found.layouts}"
         return

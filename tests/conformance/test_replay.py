@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -20,18 +19,15 @@ FILES = recordings()
 LEAST_ALONE = 20
 """How often each rule is at least the only one that is broken where Megatron refuses."""
 
-SECONDS_A_THOUSAND = 3.0
-
 each_generation = pytest.mark.parametrize("path", FILES, ids=lambda path: path.name.removesuffix(".jsonl.gz"))
 
 
 @cache
-def replayed(path: Path) -> tuple[str, tuple[Compared, ...], float]:
-    """(generation, every question with both verdicts, seconds that meshwright took)."""
+def replayed(path: Path) -> tuple[str, tuple[Compared, ...]]:
+    """(generation, every question with both verdicts)."""
     head, recorded = read_verdicts(path)
     generation = generation_of(head)
-    started = time.process_time()
-    return generation, tuple(compared(recorded, generation)), time.process_time() - started
+    return generation, tuple(compared(recorded, generation))
 
 
 def test_two_generations_are_recorded() -> None:
@@ -59,12 +55,6 @@ def test_each_rule_is_the_only_one_broken_often_enough() -> None:
     binding = [rule for rule in RULES if rule.stratum in (Stratum.LAW, Stratum.FRAMEWORK)]
     few = {rule.id: alone[rule.id] for rule in binding if alone[rule.id] < LEAST_ALONE}
     assert set(few) <= set(ADDITIONS) | set(NOT_DRIVEN), few
-
-
-@each_generation
-def test_ten_thousand_verdicts_take_less_than_half_a_minute(path: Path) -> None:
-    _, found, seconds = replayed(path)
-    assert seconds < SECONDS_A_THOUSAND * len(found) / 1000
 
 
 def test_additions_and_what_is_not_driven_are_rules() -> None:

@@ -266,18 +266,14 @@ HOSTILE = {
 }
 
 
-def test_a_hostile_request_is_refused_in_bounded_time() -> None:
-    """Numbers that open an enormous space, with leaves that would want it listed."""
-    import time
-
+def test_a_hostile_request_is_refused() -> None:
+    """Numbers that open an enormous space, with leaves that would want it listed: were it listed, this would not end."""
     for name, value in HOSTILE.items():
         mutant = certificate("memory")
         mutant["request"][name] = value
         mutant["request_digest"] = digest(mutant["request"])
-        started = time.process_time()
         with pytest.raises((Refuted, BadFile)):
             verify(sealed(mutant))
-        assert time.process_time() - started < 5
 
 
 def test_numbers_beyond_sense_are_refused() -> None:

@@ -69,13 +69,13 @@ def test_killed_and_resumed_is_undisturbed(tmp_path: Path, kind, rounds: int) ->
     command = kind(tmp_path)
     seconds = timed([*command, str(tmp_path / "undisturbed")])
     wanted = read(tmp_path / "undisturbed")
-    moments, kills = random.Random(rounds), 0
-    for number in range(rounds):
+    moments, kills, number = random.Random(rounds), 0, 0
+    while number < rounds or kills < rounds / 2:  # where the machine has become faster, runs end before they are killed
         out = tmp_path / f"out{number}"
-        kills += killed_until_done([*command, str(out)], moments, seconds)
+        killed = killed_until_done([*command, str(out)], moments, seconds)
         assert read(out) == wanted
         assert not [path for path in out.iterdir() if path.name.startswith(".tmp-")]
-    assert kills >= rounds / 2
+        kills, number, seconds = kills + killed, number + 1, seconds if killed else 0.8 * seconds
 
 
 @pytest.mark.heavy
