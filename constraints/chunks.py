@@ -39,8 +39,8 @@ class EvenChunks(SplitRule):
     They hold as many layers as each other. The very first may hold one more or less, the very last any number less, and the
     last chunk of one rank between the ends one more, if it has none of the layers that a model begins with and that differ
     from the others. Megatron takes any split. But the interleaved schedule runs a chunk of one rank beside other chunks of
-    the next: with one layer more in every second chunk each rank waits for the others, mostly 5 to 25 % of the step, which
-    the estimate of the step leaves out.
+    the next: with one layer more in every second chunk each rank waits for the others, mostly 5 to 25 % of the step. The
+    search has no form for that; ``check`` plays the schedule through.
     """
 
     id = "pipeline.even-chunks"
@@ -73,8 +73,7 @@ class EvenChunks(SplitRule):
     def reason(self, problem: Problem, layout: Layout) -> str:
         rank, lengths = next(self._uneven(problem.model, layout.pp, layout.vpp, layout.split))
         return (
-            f"pipeline rank {rank} has chunks of {', '.join(map(str, lengths))} layers: ranks wait for each other's longer "
-            "ones, which the estimate of the step leaves out"
+            f"pipeline rank {rank} has chunks of {', '.join(map(str, lengths))} layers: ranks wait for each other's longer ones"
         )
 
 

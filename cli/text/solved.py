@@ -16,7 +16,7 @@ from solver.answer import Answer
 if TYPE_CHECKING:  # it imports ortools, and this module also serves ``check``
     from solver.report import Report
 
-__all__ = ["one_line", "solved_text"]
+__all__ = ["answer_entries", "layout_entries", "one_line", "solved_text"]
 
 LONGEST_SPLIT = 240
 """Characters of a layout string that are shown; the emitted formats hold the whole."""
@@ -33,7 +33,9 @@ def solved_text(report: Report, page: Page | None = None) -> str:
         if len(report.answers) > 1:
             page.line()
             page.line(click.style(f"#{rank}", bold=True))
-        _answer(page, answer, brief=rank > 1)
+        answer_entries(page, answer, brief=rank > 1)
+        for _, text in () if rank > 1 else answer.advice:
+            page.entry("advice", text, fg="yellow")
     neighbour_entries(page, report.neighbours)
     page.line()
     _assumed(page, report.asked, report.answers[0])
@@ -68,10 +70,16 @@ def _title(page: Page, report: Report) -> None:
     page.line()
 
 
-def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
+def layout_entries(page: Page, answer: Answer, fg: str | None = None) -> None:
+    """Two entries: the degrees, in the colour ``fg``, and what is recomputed."""
+    page.entry("layout", click.style(one_line(answer), fg=fg, bold=True))
+    page.entry("recompute", str(answer.layout.recompute))
+
+
+def answer_entries(page: Page, answer: Answer, *, brief: bool = False) -> None:
+    """The layout with its batch, times, meshes, split and memory."""
     x = answer.layout
-    page.entry("layout", click.style(one_line(answer), fg="green", bold=True))
-    page.entry("recompute", str(x.recompute))
+    layout_entries(page, answer, "green")
     page.entry(
         "batch",
         f"{x.num_microbatches} micro-batches of {x.micro_batch_size} on {_replicas(x.dp)} = {x.global_batch_size} "
@@ -85,8 +93,6 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
     _mesh(page, answer)
     _pipeline(page, answer)
     memory_bars(page, answer)
-    for _, text in answer.advice:
-        page.entry("advice", text, fg="yellow")
 
 
 def _replicas(dp: int) -> str:

@@ -258,7 +258,8 @@ def _stored(p: Problem, stage: Stage) -> dict[Built, int]:
 
 @dataclass(frozen=True)
 class StepTime:
-    """One step of a placed layout in nanoseconds; the parts add up to ``step_ns``. ``exposed_ns`` is by group."""
+    """One step of a placed layout in nanoseconds; the parts add up to ``step_ns``. ``exposed_ns`` is by group;
+    ``played``: the bubble is that of the schedule played through (:mod:`.played`), not of the closed form."""
 
     step_ns: int
     compute_ns: int
@@ -267,6 +268,7 @@ class StepTime:
     host_ns: int = 0
     optimizer_ns: int = 0
     fixed_ns: int = 0
+    played: bool = False
 
 
 def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTime:
