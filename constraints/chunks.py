@@ -45,6 +45,7 @@ class EvenChunks(SplitRule):
 
     id = "pipeline.even-chunks"
     stratum = Stratum.ADVICE
+    kept_by_form = True
     noticed = Noticed.NEVER
     source = mcore("pipeline_parallel/schedules.py", "forward_backward_pipelining_with_interleaving")
     fix = "a pipeline_model_parallel_layout whose chunks are alike inside a rank, or another vpp"
@@ -72,9 +73,8 @@ class EvenChunks(SplitRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         rank, lengths = next(self._uneven(problem.model, layout.pp, layout.vpp, layout.split))
-        return (
-            f"pipeline rank {rank} has chunks of {', '.join(map(str, lengths))} layers: ranks wait for each other's longer ones"
-        )
+        several = ", ".join(map(str, lengths))
+        return f"pipeline rank {rank} has chunks of {several} layers: ranks wait for each other's longer ones"
 
 
 class MtpWithLoss(SplitRule):
@@ -82,6 +82,7 @@ class MtpWithLoss(SplitRule):
 
     id = "pipeline.mtp-with-loss"
     stratum = Stratum.ADVICE
+    kept_by_form = True
     noticed = Noticed.NEVER
     source = mcore("transformer/multi_token_prediction.py", "MultiTokenPredictionBlock")
     reads = ("num_layers", "mtp_num_layers")

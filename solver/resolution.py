@@ -10,7 +10,7 @@ from constraints.errors import RequestError
 from constraints.generations import GENERATIONS
 from constraints.precision_names import PRECISIONS
 from constraints.problem import GIB, Origin, Problem
-from constraints.rule import Stratum
+from constraints.rule import Rule, Stratum
 from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
@@ -182,16 +182,20 @@ def _unknown(request: Request, name: str, error: UnknownName) -> CatalogError | 
 def _relaxed(request: Request) -> frozenset[str]:
     from constraints.registry import RULES, rule_named
 
-    ids = (
-        [rule.id for rule in RULES if rule.stratum is Stratum.ADVICE and rule.enforced_by_solve]
-        if request.relax
-        else []
-    )
+    ids = [rule.id for rule in RULES if rule.relaxable] if request.relax else []
     for rule_id in request.relax:
         rule, origin = rule_named(rule_id), request.origin("relax", rule_id)
         if rule is None:
             raise RequestError("relax", rule_id, origin, f"is not a rule{similar(rule_id, ids)}")
         if rule.id not in ids:
-            kind = f"a {rule.stratum} rule" if rule.stratum is not Stratum.ADVICE else "not enforced in the first place"
-            raise RequestError("relax", rule_id, origin, f"is {kind}; what can be relaxed: {', '.join(ids)}")
+            raise RequestError("relax", rule_id, origin, f"{_firm(rule)}; what can be relaxed: {', '.join(ids)}")
     return frozenset(request.relax)
+
+
+def _firm(rule: Rule) -> str:
+    """Why a rule cannot be relaxed."""
+    if rule.stratum is not Stratum.ADVICE:
+        return f"is a {rule.stratum} rule"
+    if rule.kept_by_form:
+        return "is kept by every layout that solve looks at, so that relaxing it would change nothing"
+    return "is not enforced in the first place"

@@ -9,8 +9,8 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.timing.calibration import evidence
 from constraints.timing.flops import FLOP_CONVENTION, model_flop_per_token, peak_flops
-from constraints.timing.regime import regime_of
 from constraints.timing.played import reported_step
+from constraints.timing.regime import regime_of
 from constraints.timing.step import StepTime
 
 __all__ = ["Timing", "timing_of"]

@@ -98,7 +98,7 @@ class _Finder:
             if name in self.read:
                 yield from self._way("pin", start, partial(Changed.switch_off, name=name))
         for rule in self.rules.values():
-            if rule.stratum == "advice" and self._may(rule.id):
+            if rule.relaxable and self._may(rule.id):
                 yield from self._way("advice", start, partial(Changed.relax, rule_id=rule.id))
         if self.problem.global_batch_size is not None and "global_batch_size" in self.read and self._may("batch"):
             yield from self._way("batch", start, nearest_batch, batch_distance)

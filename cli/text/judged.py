@@ -75,9 +75,10 @@ def _nearest(page: Page, nearest: Nearest | None) -> None:
     page.entry("", f"changed: {', '.join(nearest.words)}")
     memory = f"memory {answer.memory.verdict}" if answer.memory.verdict != "does not fit" else "it does not fit either"
     page.entry("", f"{seconds(answer.timing.step.step_ns)} a step; {memory}")
-    broken = broken_rules(answer.problem, answer.layout, Stratum.ADVICE)
-    relaxed = " ".join(f"--relax {rule.id}" for rule in broken if rule.enforced_by_solve)
-    if relaxed:
+    broken = [rule for rule in broken_rules(answer.problem, answer.layout, Stratum.ADVICE) if rule.enforced_by_solve]
+    if firm := ", ".join(rule.id for rule in broken if not rule.relaxable):
+        page.entry("", f"solve would not take it: {firm}")
+    elif relaxed := " ".join(f"--relax {rule.id}" for rule in broken):
         page.entry("", f"solve would not take it without {relaxed}")
 
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 __all__ = ["MOST_STEPS", "replayed"]
 
 MOST_STEPS = 1 << 18
-"""Steps that are played: some tenths of a second. Ranks whose times differ by next to nothing may repeat themselves no sooner:
-the turns between are then taken to last as long as those of the second half of what was played."""
+"""Steps that are played: some tenths of a second. Ranks whose times differ by next to nothing may repeat themselves later: the
+turns left out then are taken to last as long as those of the second half of what was played."""
 
 
 def replayed(
@@ -112,7 +112,7 @@ class _Play:
         return 0
 
     def _state(self) -> tuple[int, ...]:
-        """All that later steps wait for, as seen from now, when rank ``r`` has done ``r`` backward steps more than the first."""
+        """All that later steps wait for, as seen from now, where rank ``r`` is ``r`` backward steps ahead of the first."""
         first, last = self.ranks[0], self.ranks[-1]
         times = [time for rank in self.ranks for time in (rank.free, rank.ahead[-1], rank.back[-1])]
         times += last.ahead[-self.group :] + first.back[-self.group :]

@@ -108,6 +108,8 @@ FLAGS = {
     "unknown rule": Bad([*ASK, "--relax", "toplogy.tp"], ["relax 'toplogy.tp'", "is not a rule"]),
     "law relaxed": Bad([*ASK, "--relax", "mesh.world-dense"], ["relax 'mesh.world-dense'", "is a law rule"]),
     "framework rule relaxed": Bad([*ASK, "--relax", "attention.heads-tp"], ["is a framework rule"]),
+    "advice that no search breaks": Bad([*ASK, "--relax", "pipeline.even-chunks"], ["would change nothing"]),
+    "advice that is only mentioned": Bad([*ASK, "--relax", "pipeline.bubble"], ["is not enforced"]),
     "layout to solve": Bad([*ASK, "tp=8"], ["tp=8"]),
     "output in a missing folder": Bad([*ASK, "-o", "/nonexistent/x"], ["output '/nonexistent/x'", "-o"]),
     "output to a folder": Bad([*ASK, "-o", "/"], ["output '/'", "cannot be written"]),
