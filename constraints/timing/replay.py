@@ -16,7 +16,7 @@ from collections.abc import Sequence
 __all__ = ["MOST_STEPS", "replayed"]
 
 MOST_STEPS = 1 << 18
-"""Steps that are played: some tenths of a second. Ranks whose times differ by next to nothing may repeat themselves later: the
+"""Steps that are played: some tenths of a second. Ranks whose times differ by next to nothing may repeat themselves later;
 turns left out then are taken to last as long as those of the second half of what was played."""
 
 
