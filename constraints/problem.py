@@ -129,8 +129,13 @@ class Problem:
     @property
     def weighs_counts(self) -> bool:
         """False where recompute by count is left aside unless nothing else fits: under communication it is seldom of use, and
-        to know that takes several times the search."""
-        return self.objective != "communication"
+        to know that takes several times the search. What the user says of the count is weighed."""
+        return self.objective != "communication" or self.counts_asked
+
+    @property
+    def counts_asked(self) -> bool:
+        """True if the user's words are about the method or the count of full recompute."""
+        return any(pin.asks_count for pin in self.pins)
 
     def group_sizes(self, chunks: int) -> range:
         """Sizes of groups of several layers that uniform recompute may go in, on a pipeline of so many chunks; none with MTP

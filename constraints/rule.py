@@ -196,6 +196,8 @@ class Rule:
     """False for advice that ``check`` mentions and ``solve`` does not insist on."""
     kept_by_form: ClassVar[bool] = False
     """True for advice that the search has no way to break: relaxed, it would find the same."""
+    asks_count: ClassVar[bool] = False
+    """True for the user's words about how full recompute goes: no count of layers stands for another there."""
     example: ClassVar[str] = ""
     """A layout that breaks it, in a few words."""
     fix: ClassVar[str] = ""

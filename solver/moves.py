@@ -10,7 +10,7 @@ from typing import Any
 
 from constraints.layout import Layout
 from constraints.memory.budget import memory_report
-from constraints.pins import Limit, Pin
+from constraints.pins import COUNTS, Limit, Pin, PinCount
 from constraints.problem import GIB, Problem
 from constraints.refutation.space import divisors
 from constraints.rule import Rule
@@ -85,6 +85,8 @@ def repinned(released: Changed, pins: list[Rule], *, only_near: bool = False) ->
     for pin in pins:
         if isinstance(pin, Pin | Limit) and pin.decision != "sequence_parallel":
             wanted[pin.decision] = int(pin.value or 1)
+        elif isinstance(pin, PinCount) and isinstance(pin.value, int):
+            wanted |= dict.fromkeys(COUNTS, pin.value)
     layout = nearest_to(released.problem, wanted)
     return with_pins_as_in(released, pins, layout, only_near=only_near) if layout is not None else None
 

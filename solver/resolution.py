@@ -15,7 +15,7 @@ from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
 from solver.memory_options import imbalance_percent, switches_by_option, with_memory_options
-from solver.pinned import pinned_words, similar
+from solver.pinned import pinned_words, refuse_impossible_counts, similar
 from solver.request import Request
 
 __all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_model", "resolve"]
@@ -50,7 +50,7 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
     seq_length = request.seq_length
     if seq_length is None:
         seq_length = min(DEFAULT_SEQ_LENGTH, model.max_position_embeddings or DEFAULT_SEQ_LENGTH)
-    return Problem(
+    problem = Problem(
         model=model,
         gpu=gpu,
         gpus=gpus,
@@ -73,6 +73,8 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
         expandable_segments=request.expandable_segments is not False,
         origins=_origins(request, gpu) | pinned.origins,
     )
+    refuse_impossible_counts(problem)
+    return problem
 
 
 def _domain(request: Request, gpu: GpuSpec) -> int:

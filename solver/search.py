@@ -10,7 +10,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import BLOCK, GROUPS, Layout, Recompute
+from constraints.layout import BLOCK, GROUPS, WHOLE_LAYERS, Layout, Recompute
 from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
@@ -30,6 +30,7 @@ __all__ = [
     "ModelError",
     "best_layouts",
     "best_placed",
+    "last_resorts",
     "new_solver",
     "run",
     "takes",
@@ -114,9 +115,10 @@ def best_layouts(
         return Found("infeasible", ())
     found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
     left = [stand_in for stand_in in counted if takes(problem, stand_in)]
-    if found.status == "infeasible" and GROUPS in left:
-        left.remove(GROUPS)
-        found = _best_of(problem, Model(problem, interleaving=interleaving, counted=GROUPS), top, deadline)
+    for stand_in in last_resorts(problem):
+        if found.status == "infeasible" and stand_in in left:
+            left.remove(stand_in)
+            found = _best_of(problem, Model(problem, interleaving=interleaving, counted=stand_in), top, deadline)
     if left and not problem.weighs_counts:
         return replace(found, weighed=False)
     for stand_in in left:
@@ -138,10 +140,20 @@ def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: f
 
 def takes(problem: Problem, stand_in: Recompute) -> bool:
     """False if there is nothing like ``stand_in`` to weigh, or what is asked for rules it out whatever the degrees are."""
-    asked = Layout(recompute=stand_in, settings=problem.settings)
-    rules = (rule for rule in enforced_rules(problem) if rule.scope == ("recompute",))
-    some = problem.group_sizes(1) if stand_in == GROUPS else problem.counted(1)
-    return bool(some) and all(rule.holds(problem, asked) for rule in rules)
+    return any(_taken(problem, option) for option in problem.counted(1) if option.method == stand_in.method)
+
+
+def last_resorts(problem: Problem) -> tuple[Recompute, ...]:
+    """Recompute by count that is looked at where nothing fits without: groups, as they hold less than layers one by one;
+    block, which holds more, only where what is asked for rules those out."""
+    stand_ins = (GROUPS,) if _taken(problem, WHOLE_LAYERS) else (GROUPS, BLOCK)
+    return tuple(stand_in for stand_in in stand_ins if takes(problem, stand_in))
+
+
+def _taken(problem: Problem, recompute: Recompute) -> bool:
+    """False if what is asked for rules ``recompute`` out whatever the degrees are."""
+    asked = Layout(recompute=recompute, settings=problem.settings)
+    return all(rule.holds(problem, asked) for rule in enforced_rules(problem) if rule.scope == ("recompute",))
 
 
 def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: Layout | None = None) -> Found:

@@ -93,6 +93,8 @@ def _optimum(report: Any) -> tuple[Any, str]:
     from solver.idle import excluded
 
     asked, best = report.asked, report.answers[0].layout
+    if asked.counts_asked:
+        return None, "proofs leave aside how full recompute goes, which was asked for"
     larger = excluded(asked, range(best.gpus + 1, asked.gpus + 1))
     if larger is None and best.gpus < asked.gpus:
         return None, f"the proof that more than {best.gpus} of the GPUs cannot be used is too large"

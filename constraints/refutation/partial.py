@@ -123,7 +123,7 @@ class Space:
         for word, stand_in in COUNTED.items():
             if word in point:
                 said = replace(stand_in, num_layers=point[word])
-                if recompute != WHOLE_LAYERS or said not in self.problem.counted(point["pp"] * point["vpp"]):
+                if recompute != WHOLE_LAYERS or said not in self.problem.counted(1):
                     raise ValueError(f"{word}={point[word]} is not considered here")
                 recompute = said
         return recompute
