@@ -70,8 +70,9 @@ def both(first: Move, second: Move) -> Move:
 
 
 def nearest_pins(start: Changed, pins: list[Rule]) -> Changed | None:
-    """The pins at the nearest values that have a layout together."""
-    return repinned(without_pins(start, pins), pins)
+    """The pins at the nearest values that have a layout together; ``None`` also if a single one has no value there."""
+    moved = repinned(without_pins(start, pins), pins)
+    return None if moved is not None and len(pins) == 1 and not all(edit.text for edit in moved.edits) else moved
 
 
 def repinned(released: Changed, pins: list[Rule], *, only_near: bool = False) -> Changed | None:

@@ -100,6 +100,12 @@ FLAGS = {
     "pin of 0": Bad([*ASK, "--pin", "pp=0"], ["pin 'pp=0'", "from 1"]),
     "pin of a truth": Bad([*ASK, "--pin", "sp=maybe"], ["pin 'sp=maybe'", "true or false"]),
     "pin of a recompute kind": Bad([*ASK, "--pin", "recompute=some"], ["pin 'recompute=some'", "selective"]),
+    "pin of a recompute method": Bad([*ASK, "--pin", "recompute_method=some"], ["is uniform or block"]),
+    "pin of no layers": Bad([*ASK, "--pin", "recompute_num_layers=0"], ["recompute_num_layers=0", "from 1"]),
+    "pin of more layers than there are": Bad([*ASK, "--pin", "recompute_num_layers=999"], ["is more than the"]),
+    "pin of a method and of none": Bad(
+        [*ASK, "--pin", "recompute=none", "--pin", "recompute_method=block"], ["contradicts recompute=none"]
+    ),
     "pin of a switch": Bad([*ASK, "--pin", "overlap_param_gather=2"], ["overlap_param_gather=2", "true or false"]),
     "bad limit": Bad([*ASK, "--limit", "tp=4"], ["limit 'tp=4'", "KEY<=NUMBER"]),
     "limit without number": Bad([*ASK, "--limit", "tp<=x"], ["limit 'tp<=x'"]),
