@@ -38,8 +38,7 @@ class Certified:
 def certified(
     problem: Problem, conflicts: Iterable[Minimal], ways: Iterable[WayOut], fewer: Excluded | None = None
 ) -> Certified | None:
-    """A verified certificate of those conflicts that are not too large for one, and not about words on recompute by count,
-    which trees leave aside; ``None`` if none is left.
+    """A verified certificate of those conflicts that are not too large for one; ``None`` if all are.
 
     ``fewer`` excludes the counts that leave GPUs idle.
 
@@ -98,8 +97,6 @@ def _verified(problem: Problem, claim: Mapping[str, Any], fewer: Excluded | None
 
 def _part(space: Space, conflict: Minimal) -> dict[str, Any] | None:
     rules = list(conflict.rules)
-    if any(rule.asks_count for rule in rules):
-        return None
     try:
         tree = grow(rules, space)
     except TooLarge:

@@ -50,7 +50,7 @@ def tree_of(problem: Problem, gpus: int, most_bounds: int | None = QUICK, usual:
     """
     fewer = replace(problem, gpus=gpus)
     rules = enforced_rules(fewer)
-    everything = tuple(number for number, rule in enumerate(rules) if not rule.asks_count)
+    everything = tuple(range(len(rules)))
     tries = [(_usual(fewer, rules), usual), (everything, most_bounds)]
     for numbers, most in tries if most_bounds is None else reversed(tries):  # the cheaper first
         try:
@@ -65,11 +65,7 @@ def tree_of(problem: Problem, gpus: int, most_bounds: int | None = QUICK, usual:
 def _usual(problem: Problem, rules: tuple[Rule, ...]) -> tuple[int, ...]:
     """What most often leaves nothing: one of the meshes, the memory, and the user's own words."""
     usual = ("mesh.world-expert" if problem.model.is_moe else "mesh.world-dense", CAPACITY)
-    return tuple(
-        number
-        for number, rule in enumerate(rules)
-        if rule.id in usual or (rule.stratum is Stratum.PIN and not rule.asks_count)
-    )
+    return tuple(number for number, rule in enumerate(rules) if rule.id in usual or rule.stratum is Stratum.PIN)
 
 
 def excluded(problem: Problem, counts: Iterable[int]) -> Excluded | None:

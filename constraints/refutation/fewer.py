@@ -26,16 +26,13 @@ TOGETHER = Limits(40_000, 6_000)
 
 
 def named_rules(problem: Problem, ids: Any) -> list[Rule]:
-    """The rules that ``solve`` insists on for ``problem`` and that ``ids`` names. Raises :class:`Refuted`, also for what a
-    :class:`~constraints.refutation.partial.Space` cannot be asked: words about recompute by count."""
+    """The rules that ``solve`` insists on for ``problem`` and that ``ids`` names. Raises :class:`Refuted`."""
     known = {rule.id: rule for rule in enforced_rules(problem)}
     if not isinstance(ids, list) or len(ids) != len(set(map(str, ids))):
         raise Refuted("the rules of a conflict are a list without repetition")
     unknown = [str(name)[:60] for name in ids if not isinstance(name, str) or name not in known]
     if unknown:
         raise Refuted(f"{unknown[0]} is not a rule that solve insists on for this request")
-    if counts := [name for name in ids if known[name].asks_count]:
-        raise Refuted(f"{counts[0]} is about a count of layers, of which recompute of every layer stands for many")
     return [known[name] for name in ids]
 
 
