@@ -19,7 +19,7 @@ from constraints.refutation.certificate import Refuted
 from constraints.refutation.encoding import decoded, encoded
 from constraints.refutation.optimum import verified_optimum
 from constraints.refutation.partial import Space
-from constraints.refutation.tree import grow
+from constraints.refutation.tree import TooLarge, grow
 from constraints.registry import enforced_rules
 from models_catalog.loader import load_model
 from solver.objectives import OBJECTIVES
@@ -152,7 +152,7 @@ def test_solve_agrees_with_brute_force_on_random_problems() -> None:
 @pytest.mark.heavy
 @in_parts(2)
 def test_solve_agrees_with_brute_force_on_many_problems(part: int) -> None:
-    explore(problems(most_gpus=8), visit, 40, part)
+    explore(problems(most_gpus=8), visit, 20, part)
 
 
 @pytest.mark.parametrize("words", [BLOCK, UNIFORM, (2,)])
