@@ -30,13 +30,14 @@ def solved_text(report: Report, page: Page | None = None) -> str:
         return page.text()
     _title(page, report)
     for rank, answer in enumerate(report.answers, start=1):
-        if len(report.answers) > 1:
+        if rank > 1:
             page.line()
+        if len(report.answers) > 1:
             page.line(click.style(f"#{rank}", bold=True))
         answer_entries(page, answer, brief=rank > 1)
-        for _, text in () if rank > 1 else answer.advice:
-            page.entry("advice", text, fg="yellow")
-    neighbour_entries(page, report.neighbours)
+        if rank == 1:
+            _advice(page, answer)
+            neighbour_entries(page, report.neighbours)
     page.line()
     _assumed(page, report.asked, report.answers[0])
     if report.proof is not None:
@@ -99,9 +100,18 @@ def _replicas(dp: int) -> str:
     return f"each of {dp} replicas" if dp > 1 else "one replica"
 
 
+def _advice(page: Page, answer: Answer) -> None:
+    for _, text in answer.advice:
+        page.entry("advice", text, fg="yellow")
+
+
+def _stages(pp: int) -> str:
+    return f"{pp} stages" if pp > 1 else "one stage"
+
+
 def _mesh(page: Page, answer: Answer) -> None:
     x = answer.layout
-    page.entry("dense", f"tp {x.tp} x cp {x.cp} x dp {x.dp} = {x.stage_gpus} GPUs a stage, {x.pp} stages")
+    page.entry("dense", f"tp {x.tp} x cp {x.cp} x dp {x.dp} = {x.stage_gpus} GPUs a stage, {_stages(x.pp)}")
     if answer.problem.model.is_moe:
         page.entry(
             "experts",
