@@ -89,12 +89,10 @@ def _certified(report: Any) -> tuple[Any, Any, str]:
 def _optimum(report: Any) -> tuple[Any, str]:
     """(the certificate that no layout is better than the first, "") or (``None``, why there is none)."""
     from constraints.refutation.tree import TooLarge
-    from solver.certificate import certified_optimum
+    from solver.certificate import LeftAside, certified_optimum
     from solver.idle import excluded
 
     asked, best = report.asked, report.answers[0].layout
-    if asked.counts_asked:
-        return None, "proofs leave aside how full recompute goes, which was asked for"
     larger = excluded(asked, range(best.gpus + 1, asked.gpus + 1))
     if larger is None and best.gpus < asked.gpus:
         return None, f"the proof that more than {best.gpus} of the GPUs cannot be used is too large"
@@ -102,6 +100,8 @@ def _optimum(report: Any) -> tuple[Any, str]:
         return certified_optimum(asked, best, larger), ""
     except TooLarge as error:
         return None, f"the proof that no layout is better has {error}"
+    except LeftAside as error:
+        return None, f"the proof that no layout is better {error}"
 
 
 def _deliver_certificate(report: Any, certificate: Any, why: str, path: str) -> None:
