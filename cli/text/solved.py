@@ -83,7 +83,7 @@ def answer_entries(page: Page, answer: Answer, *, brief: bool = False) -> None:
     layout_entries(page, answer, "green")
     page.entry(
         "batch",
-        f"{x.num_microbatches} micro-batches of {x.micro_batch_size} on {_replicas(x.dp)} = {x.global_batch_size} "
+        f"{_microbatches(x.num_microbatches)} of {x.micro_batch_size} on {_replicas(x.dp)} = {x.global_batch_size} "
         f"sequences, {x.global_batch_size * answer.problem.seq_length / 1e6:.2f} M tokens a step",
     )
     time_entries(page, answer, brief=brief)
@@ -94,6 +94,10 @@ def answer_entries(page: Page, answer: Answer, *, brief: bool = False) -> None:
     _mesh(page, answer)
     _pipeline(page, answer)
     memory_bars(page, answer)
+
+
+def _microbatches(count: int) -> str:
+    return f"{count} micro-batches" if count > 1 else "one micro-batch"
 
 
 def _replicas(dp: int) -> str:
