@@ -68,7 +68,7 @@ class Oracle:
     """Answers for sets of rules of one problem: a layout that keeps them, or the part that conflicts.
 
     Where memory is in that part, uniform recompute in groups is asked about as well; nothing else likes groups better than
-    layers one by one. Where the user's words about the count are, so is block. How large a count may be is a rule of a
+    layers one by one. Where the user's words are about the count, so is block. How large a count may be is a rule of a
     conflict only then.
     """
 
@@ -110,7 +110,7 @@ class Oracle:
             if isinstance(in_groups, Layout):
                 return in_groups
             core |= in_groups
-        if self.problem.counted(1) and worded:
+        if self.problem.counted(1) and (worded or (CAPACITY in answer and self.problem.counts_asked)):
             in_blocks = self._asked(self._blocks, assumed)
             return in_blocks if isinstance(in_blocks, Layout) else core | in_blocks
         return core

@@ -10,7 +10,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import BLOCK, GROUPS, WHOLE_LAYERS, Layout, Recompute
+from constraints.layout import BLOCK, GROUPS, Layout, Recompute
 from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
@@ -146,8 +146,8 @@ def takes(problem: Problem, stand_in: Recompute) -> bool:
 
 def last_resorts(problem: Problem) -> tuple[Recompute, ...]:
     """Recompute by count that is looked at where nothing fits without: groups, as they hold less than layers one by one;
-    block, which holds more, only where what is asked for rules those out."""
-    stand_ins = (GROUPS,) if _taken(problem, WHOLE_LAYERS) else (GROUPS, BLOCK)
+    block, which holds more, only where the user's words about the count may rule those out."""
+    stand_ins = (GROUPS, BLOCK) if problem.counts_asked else (GROUPS,)
     return tuple(stand_in for stand_in in stand_ins if takes(problem, stand_in))
 
 
