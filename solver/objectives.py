@@ -17,7 +17,7 @@ from constraints.memory.overhead import high_bytes
 from constraints.memory.stage import allocated_bytes, peaks
 from constraints.problem import GIB, Problem
 from constraints.timing.communication import communication_ns, transfer
-from constraints.timing.floor import step_floors_ns
+from constraints.timing.floor import mean_stage_ns, step_floors_ns
 from constraints.timing.pipeline import PARTS, hop_weights
 from constraints.timing.step import stage_step, step_time
 from solver.model import Model, count_of
@@ -66,10 +66,13 @@ def _post_step_time(model: Model) -> Any:
         for stage, when in (*model.placement.pacing(), *model.placement.in_step())
         for time in stage_step(a, problem, x, stage, x.vpp, between)
     ]
-    compared = _per_step(model, _largest(model, times, "step_ns", PARTS))
+    step = _largest(model, times, "step_ns", PARTS)
+    # Floors are implied, and known long before the layers are placed.
+    model.at_most(mean_stage_ns(a, problem, x, x.vpp, between), step)
+    compared = _per_step(model, step)
     kind, crowded = model.placement.crowd()
     for floor in step_floors_ns(a, problem, x, x.vpp, kind, crowded):
-        model.at_most(floor, compared)  # implied, and known long before the layers are placed
+        model.at_most(floor, compared)
     return compared
 
 

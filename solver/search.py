@@ -72,7 +72,7 @@ def new_solver(seconds: float) -> cp_model.CpSolver:
     of this kind were declared infeasible (compare google/or-tools#5274); without it they are not solved more slowly.
     Probing is off because on large models it takes thirty times as long as the first layout that it is to help find, and
     so is what simplifies learnt clauses between restarts: these searches are over in some thousand conflicts, and it takes
-    a third of the time and more.
+    a third of the time and more. The older way of linear propagation needs a fourth less time than the newer one here.
     """
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
@@ -80,6 +80,7 @@ def new_solver(seconds: float) -> cp_model.CpSolver:
     solver.parameters.cp_model_presolve = False
     solver.parameters.cp_model_probing_level = 0
     solver.parameters.use_sat_inprocessing = False
+    solver.parameters.new_linear_propagation = False
     solver.parameters.random_seed = 0
     solver.parameters.max_time_in_seconds = max(0.01, seconds)
     solver.parameters.max_deterministic_time = work_left()

@@ -8,9 +8,24 @@ from collections.abc import Callable
 __all__ = ["have_room", "most_that"]
 
 
-def most_that(holds: Callable[[int], bool], high: int) -> int:
-    """The last number from 1 to ``high`` for which ``holds``, which it does for all before it; 0 if for none."""
-    return bisect_left(range(1, high + 1), True, key=lambda number: not holds(number))
+def most_that(holds: Callable[[int], bool], high: int, near: int = 0) -> int:
+    """The last number from 1 to ``high`` for which ``holds``, which it does for all before it; 0 if for none.
+
+    What is thought to be ``near`` it is asked about first, and others from there on in steps that double.
+
+    >>> most_that(lambda number: number <= 37, 61, near=32), most_that(lambda number: number <= 3, 61, near=32)
+    (37, 3)
+    """
+    below, above, number, step = 0, high + 1, near, 1
+    while below < number < above:
+        if holds(number):
+            below = number
+            number += step
+        else:
+            above = number
+            number -= step
+        step *= 2
+    return bisect_left(range(below + 1, above), True, key=lambda number: not holds(number)) + below
 
 
 def have_room(pp: int, layers: int, most: Callable[[int], int | None]) -> bool:

@@ -195,7 +195,8 @@ class _Search:
     def _most(self, rank: int) -> int:
         """The most layers that the rank may take under ``limits`` and, where that has been looked at, memory."""
         most = self.model.num_layers if self.rooms is None else self.rooms[rank]
-        return most_that(partial(self._within, rank), most) if self.limits else most
+        mean = -(-self.model.num_layers // self.pp)
+        return most_that(partial(self._within, rank), most, near=mean) if self.limits else most
 
     def _within(self, rank: int, layers: int) -> bool:
         return all(self._lightest(name, rank, layers) <= most for name, most in self.limits.items())

@@ -6,6 +6,9 @@ d`` ranks share ``B`` sequences, so ``m b`` is ``B / d``, and the stages' mean l
 / W`` of the whole model, whatever ``d`` and ``p``, and ``m beta / p``; both depend on ``t`` for the dense part (``c``
 cancels), on ``w`` and ``e`` for experts and dispatch; ``alpha`` of context parallelism on ``t`` and ``c``. On top come a
 bubble of ``(p - 1) / (m v)`` and the mean stage's gradients.
+
+The mean stage is a floor too where the degrees are known and the layers not yet placed (:func:`mean_stage_ns`): all stages
+together take the whole model's time, and a stage that takes longer than the mean only paces a longer step.
 """
 
 from __future__ import annotations
@@ -29,10 +32,12 @@ from constraints.timing.collectives import dense_data_ring, expert_data_ring
 from constraints.timing.communication import parameter_bytes
 from constraints.timing.compute import dense_ns, experts_ns, head_ns, ring_ns
 from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, exposed_tensor_ns
+from constraints.timing.pipeline import PARTS
 from constraints.timing.rates import rates_of
+from constraints.timing.step import model_parts, part_times
 from models_catalog.schema import LayerKind
 
-__all__ = ["step_floors_ns"]
+__all__ = ["mean_stage_ns", "step_floors_ns"]
 
 Table = Callable[..., int]
 Layers = tuple[tuple[LayerKind, int], ...]
@@ -63,6 +68,20 @@ def step_floors_ns(
     busy = busy + _again_ns(a, p, x, _crowded_again(a, p, x, chunks, kind, crowded))
     floors = [_paced(a, x, mean, mean, chunks) + once]
     return floors if isinstance(busy, int) and busy == 0 else [*floors, _paced(a, x, busy, mean, chunks)]
+
+
+def mean_stage_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity, hops_64: Quantity) -> Quantity:
+    """Nanoseconds that a step takes at least, wherever the layers go: as a stage that holds ``1/pp`` of the model paces it.
+
+    ``hops_64`` as :func:`~constraints.timing.step.stage_step` takes it. Gradients and the optimizer come on top.
+    """
+    single: Quantity = 0
+    every: Quantity = 0
+    for part, count in model_parts(a, p, x, chunks).items():
+        one, all_of_them = part_times(a, p, x, part)
+        single, every = single + a.mul(one, count), every + a.mul(all_of_them, count)
+    elsewhere = single - a.ceil_div(single, x.pp)
+    return a.floor_div(every, x.pp) + a.floor_div(elsewhere, chunks) + a.floor_div(hops_64, PARTS)
 
 
 def _paced(a: Arithmetic, x: Degrees, busy: Quantity, mean: Quantity, chunks: Quantity) -> Quantity:

@@ -32,7 +32,7 @@ from constraints.timing.pipeline import PARTS, hops, pipelined
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
 
-__all__ = ["StepTime", "busy_ns", "stage_step", "step_time", "whole_model_ns"]
+__all__ = ["StepTime", "busy_ns", "model_parts", "part_times", "stage_step", "step_time", "whole_model_ns"]
 
 PS_PER_NS = 1000
 UPDATE_BYTES, BUFFER_BYTES = 30, 6
@@ -82,7 +82,7 @@ def _layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute:
 
 
 @once
-def _part_times(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> tuple[Quantity, Quantity]:
+def part_times(a: Arithmetic, p: Problem, x: Degrees, part: Part) -> tuple[Quantity, Quantity]:
     """One micro-batch through a part, and all of them."""
     single = part_ns(a, p, x, part)
     return single, a.mul(x.num_microbatches, single)
@@ -100,6 +100,7 @@ def stage_parts(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> dict[Par
     return built | {Again(kind): count for kind, count in layers_again(a, p, x, stage)}
 
 
+@once
 def model_parts(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> dict[Part, Quantity]:
     """What the whole model is built of, and so the stages of any pipeline of ``chunks`` chunks a rank together."""
     model = p.model
@@ -155,7 +156,7 @@ def _core_in_step(
         (_built(rank.together, 0, rank.heads, rank.mtp), IN_STEP),  # an embedding may hide in a short first chunk
     ):
         for part, count in parts.items():
-            single, all_of_them = _part_times(a, p, x, part)
+            single, all_of_them = part_times(a, p, x, part)
             here, every = here + a.mul(single, count) * times, every + a.mul(all_of_them, count) * times
     return pipelined(a, every, in_all * OF - here, chunks, weight // OF)
 
@@ -164,7 +165,7 @@ def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity,
     """All micro-batches, as ``stage`` paces them, in 64ths of a nanosecond (or in ``weight``-ths of 64ths)."""
     here, in_all, every, elsewhere = stage_parts(a, p, x, stage), model_parts(a, p, x, chunks), 0, 0
     for part in {**in_all, **here}:
-        single, all_of_them = _part_times(a, p, x, part)
+        single, all_of_them = part_times(a, p, x, part)
         count, others = here.get(part, 0), in_all.get(part, 0) - here.get(part, 0)
         if isinstance(part, Again) and part.kind is not None:
             others = a.maximum(0, others)

@@ -1,4 +1,4 @@
-"""Asking a few ranks says the same as asking all of them, as long as later ranks have more room."""
+"""Asking a few ranks says the same as asking all of them, as long as later ranks have more room; and few numbers the same as all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import accumulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from constraints.partition.rooms import have_room
+from constraints.partition.rooms import have_room, most_that
 
 ROOMS = st.tuples(st.integers(0, 9), st.lists(st.integers(0, 2), max_size=40), st.integers(0, 9))
 
@@ -36,3 +36,9 @@ def test_few_ranks_are_asked() -> None:
     assert have_room(64, 3 * 40 + 4 * 24, most)
     assert not have_room(64, 3 * 40 + 4 * 24 + 1, most)
     assert len(asked) < 30
+
+
+@settings(max_examples=300, derandomize=True, deadline=None, database=None)
+@given(st.integers(0, 70), st.integers(0, 60), st.integers(0, 80))
+def test_the_last_number_that_holds_is_found_wherever_one_begins(last: int, high: int, near: int) -> None:
+    assert most_that(lambda number: number <= last, high, near) == min(last, high)

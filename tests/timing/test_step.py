@@ -10,7 +10,9 @@ import pytest
 from constraints.arithmetic import Remembering
 from constraints.layout import Recompute, Settings
 from constraints.problem import Problem
-from constraints.timing.floor import step_floors_ns
+from constraints.timing.communication import transfer
+from constraints.timing.floor import mean_stage_ns, step_floors_ns
+from constraints.timing.pipeline import hops
 from constraints.timing.step import step_time
 from solver.timing import timing_of
 from tests import enumeration
@@ -24,8 +26,11 @@ def floor_is_below(p: Problem) -> None:
         step = step_time(p, x).step_ns
         kind, count = Counter(p.model.layer_kinds).most_common(1)[0]
         crowded = -(-count // x.pp) * x.pp
-        floor = max(step_floors_ns(Remembering(), p, x, x.vpp or 1, kind, crowded))
+        a = Remembering()
+        floor = max(step_floors_ns(a, p, x, x.vpp or 1, kind, crowded))
         assert floor <= (step if p.global_batch_size else step // x.global_batch_size), x
+        between = hops(a, transfer(a, p, x), x.num_microbatches, x.pp, x.chunks_per_rank)
+        assert mean_stage_ns(a, p, x, x.chunks_per_rank, between) <= step, x
 
 
 def test_the_floor_is_below_every_legal_layout() -> None:
