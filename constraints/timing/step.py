@@ -23,10 +23,11 @@ from constraints.pipeline.assignment import Chunk
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
+from constraints.timing.accumulation import sharded
 from constraints.timing.communication import dense_gradients, layer_gradients, parameter_bytes, tied_embedding, transfer
 from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
 from constraints.timing.crossing import IN_STEP, OF, usual_length
-from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, sharded
+from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns
 from constraints.timing.pipeline import PARTS, hops, pipelined
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
