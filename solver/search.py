@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,10 +19,10 @@ from solver.arithmetic import LARGEST
 from solver.completion import placed
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
-from solver.placing import differs, forbid, with_other_chunks
+from solver.placing import differs, forbid, recomputing_more, with_other_chunks
 from solver.ranking import Ranking
 from solver.tie_breaks import tie_break_key
-from solver.work import part_of_work, spend, work_left
+from solver.work import part_of_work, spend, work_left, work_spent
 
 __all__ = [
     "MOST_WORK_ON_COUNTS",
@@ -39,6 +40,9 @@ __all__ = [
 BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)
 MOST_WORK_ON_COUNTS = 3.0
 """Deterministic time in which one way of recompute by count is weighed against what is best without."""
+MOST_WORK_ON_PROMISES = 2.0
+"""Deterministic time of a proof that some degrees promise most after which, if no placement keeps what they promise, no
+further promise is proved: whatever may be better is placed as it is met."""
 FIRST_TURN = 1.0
 """Deterministic time of the first turn of each way of branching: about as many seconds."""
 MOST_PROBING, MOST_MINIMISING = 0.002, 0.01
@@ -159,13 +163,14 @@ def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: La
         after = model.counted == BLOCK and last.recompute.is_uniform
         most = OBJECTIVES[problem.objective].measure(problem, last) - (not after)
         model.cp.add(cost.expression() <= most)
-    status, layout = best_placed(model, problem.objective, cost, order, deadline, most)
-    if layout is None:
-        return Found("infeasible" if status == "infeasible" else "unknown", ())
+    status, layout = best_placed(model, problem.objective, cost, order, deadline, most, most_work=MOST_WORK_ON_PROMISES)
     ranking = Ranking(model, rules, top)
-    ranking.add(layout)
-    if status == "optimal" and top > 1:
+    if layout is not None:
+        ranking.add(layout)
+    if status == "hard" or (status == "optimal" and top > 1):
         status = _runners_up(ranking, cost, order, deadline)
+    if not ranking.layouts:
+        return Found("infeasible" if status in ("infeasible", "optimal") else "unknown", ())
     for layout in ranking.layouts:
         broken = [rule.id for rule in rules if not rule.holds(problem, layout)]
         if broken:
@@ -209,33 +214,46 @@ def _better(copy: cp_model.CpModel, cost: Any, order: Any, last: tuple[int, int]
 
 
 def best_placed(
-    model: Model, objective: str, cost: Any, order: Any, deadline: float, most: int | None = None
+    model: Model,
+    objective: str,
+    cost: Any,
+    order: Any,
+    deadline: float,
+    most: int | None = None,
+    *,
+    most_work: float = math.inf,
 ) -> tuple[str, Layout | None]:
     """The layout that is best by ``objective``, whose expression is ``cost``, with its layers placed.
 
     The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that
     it prefers may cost more, or none may fit: that is noted, of them and of their like with other virtual stages, and it
     chooses again, until what it promises is kept. Layouts that cost more than ``most`` are of no interest.
+
+    The status is ``hard`` where a promise that is not kept took more than ``most_work`` to prove: the layout, if any, is then
+    one of many.
     """
     problem, measure = model.problem, OBJECTIVES[objective].measure
     best, known = None, most
     while True:
+        spent = work_spent()
         status, layout, promised = _lexicographic(model, cost, order, deadline, known)
         if layout is None:
             return (status, best) if best is None else ("feasible", best)
         whole = placed(problem, layout, objective)
         if whole is None:
             forbid(model, layout)
-            continue
-        layout = whole
-        cost_of_it = measure(problem, layout)
-        if cost_of_it < promised and status == "optimal":
-            raise Disagreement(f"a placement costs {cost_of_it}, less than the bound of {promised}: {layout}")
-        if status != "optimal":
-            return "feasible", layout if known is None or cost_of_it < known else best
-        if cost_of_it == promised:
-            return "optimal", layout
-        for like in (layout, *with_other_chunks(model, layout, objective)):
+            whole = recomputing_more(model, layout, objective)
+            fitting = [] if whole is None else [whole]
+        else:
+            layout, cost_of_it = whole, measure(problem, whole)
+            if cost_of_it < promised and status == "optimal":
+                raise Disagreement(f"a placement costs {cost_of_it}, less than the bound of {promised}: {layout}")
+            if status != "optimal":
+                return "feasible", layout if known is None or cost_of_it < known else best
+            if cost_of_it == promised:
+                return "optimal", layout
+            fitting = [layout, *with_other_chunks(model, layout, objective)]
+        for like in fitting:
             true = measure(problem, like)
             if known is None or true < known or (true == known and best is None):
                 best, known = like, true
@@ -243,6 +261,8 @@ def best_placed(
             model.cp.add_bool_or(differs(model, like)).only_enforce_if(other)
             model.cp.add(cost.expression() >= true).only_enforce_if(other.negated())
         model.refine(layout.pp)
+        if work_spent() - spent > most_work:
+            return "hard", best
 
 
 def _lexicographic(
