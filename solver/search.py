@@ -107,21 +107,24 @@ def best_layouts(
     seconds: float = 60.0,
     interleaving: bool = True,
     counted: Iterable[Recompute] = (BLOCK, GROUPS),
+    most: int | None = None,
 ) -> Found:
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
     Without ``interleaving`` virtual stages are left out (other than pinned ones). ``counted`` is the recompute by count of
     layers that is weighed against what is best without, each in a model of its own; where nothing fits without, groups may.
+    Layouts that cost more than ``most``, in the objective's own measure, are as good as none.
+
     Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
     if fewest_gpus(problem) > problem.gpus:  # no need to look at any
         return Found("infeasible", ())
-    found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
+    found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline, most)
     left = [stand_in for stand_in in counted if takes(problem, stand_in)]
     if found.status == "infeasible" and GROUPS in left:
         left.remove(GROUPS)
-        found = _best_of(problem, Model(problem, interleaving=interleaving, counted=GROUPS), top, deadline)
+        found = _best_of(problem, Model(problem, interleaving=interleaving, counted=GROUPS), top, deadline, most)
     if left and not problem.weighs_counts:
         return replace(found, weighed=False)
     for stand_in in left:
@@ -132,10 +135,15 @@ def best_layouts(
 
 def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: float) -> Found:
     """The best of what was ``found`` and of the layouts of ``model``, which recomputes by count."""
-    last = found.layouts[-1] if len(found.layouts) == top else None
-    with part_of_work(MOST_WORK_ON_COUNTS):
-        beside = _best_of(problem, model, top, deadline, last)
     measure = OBJECTIVES[problem.objective].measure
+    most = None
+    if len(found.layouts) == top:
+        last = found.layouts[-1]
+        # Of layouts that cost as much, those that recompute every layer come after block, and none after groups.
+        after = model.counted == BLOCK and last.recompute.is_uniform
+        most = measure(problem, last) - (not after)
+    with part_of_work(MOST_WORK_ON_COUNTS):
+        beside = _best_of(problem, model, top, deadline, most)
     every = sorted((*found.layouts, *beside.layouts), key=lambda x: (measure(problem, x), tie_break_key(problem, x)))
     weighed = found.weighed and beside.status in ("optimal", "infeasible")
     return Found("optimal", tuple(every[:top]), weighed=weighed)
@@ -149,19 +157,15 @@ def takes(problem: Problem, stand_in: Recompute) -> bool:
     return bool(some) and all(rule.holds(problem, asked) for rule in rules)
 
 
-def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: Layout | None = None) -> Found:
-    """The best ``top`` layouts of ``model``; of those that are better than ``last``, if there is one."""
+def _best_of(problem: Problem, model: Model, top: int, deadline: float, most: int | None = None) -> Found:
+    """The best ``top`` layouts of ``model``, of those that cost no more than ``most``."""
     rules = enforced_rules(problem)
     model.post(rules)
     if not model.shapes:
         return Found("infeasible", ())
     cost = OBJECTIVES[problem.objective].post(model)
     order = post_tie_break(model)
-    most = None
-    if last is not None:
-        # Of layouts that cost as much, those that recompute every layer come after block, and none after groups.
-        after = model.counted == BLOCK and last.recompute.is_uniform
-        most = OBJECTIVES[problem.objective].measure(problem, last) - (not after)
+    if most is not None:
         model.cp.add(cost.expression() <= most)
     status, layout = best_placed(model, problem.objective, cost, order, deadline, most, most_work=MOST_WORK_ON_PROMISES)
     ranking = Ranking(model, rules, top)
