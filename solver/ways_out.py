@@ -264,4 +264,4 @@ class _Finder:
 
 def _idle_note(asked: Problem, changed: Problem) -> str:
     nodes = asked.gpus - changed.gpus >= asked.gpus_per_node  # whole nodes alone were tried there
-    return f"uses {'at least ' if nodes else ''}{changed.gpus} of the {asked.gpus} GPUs"
+    return f"{'at least ' if nodes else ''}{changed.gpus} of the {asked.gpus} GPUs can be used"

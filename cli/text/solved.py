@@ -42,6 +42,7 @@ def solved_text(report: Report, page: Page | None = None) -> str:
     _assumed(page, report.asked, report.answers[0])
     if report.proof is not None:
         page.entry("proof", best_words(report.proof))
+    _weighed(page, report)
     _next(page, report)
     return page.text()
 
@@ -69,6 +70,18 @@ def _title(page: Page, report: Report) -> None:
         + (f", {report.wall_seconds:.1f} s" if report.wall_seconds is not None else "")
     )
     page.line()
+
+
+def _weighed(page: Page, report: Report) -> None:
+    """Of which counts the one that is used is the best, where GPUs may stay idle."""
+    counts, node = report.gpus_weighed, report.asked.gpus_per_node
+    if len(counts) > 1:
+        others = {count for count in range(counts[-1], counts[0]) if count % node == 0} - set(counts)
+        fewer = f"{counts[1]} down to {counts[-1]} in whole nodes" if len(counts) > 2 else str(counts[1])
+        but = f" but {', '.join(map(str, sorted(others)))}, undecided," if others else ""
+        page.entry(
+            "idle", f"fastest of {counts[0]}, the most that can be used, and of {fewer}{but}; fewer were not weighed"
+        )
 
 
 def layout_entries(page: Page, answer: Answer, fg: str | None = None) -> None:
