@@ -1,4 +1,7 @@
-"""The main job: from a request to the best layouts, or to the rules that forbid one. Imports ortools."""
+"""The main job: from a request to the best layouts, or to the rules that forbid one. Imports ortools.
+
+What only some requests need is imported where it is needed: loading it takes as long as a small search.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,7 @@ from importlib.metadata import version
 from constraints.layout import Layout
 from constraints.problem import Problem
 from solver.answer import Answer, answer_of
-from solver.fewer_gpus import best_with_idle
 from solver.objectives import OBJECTIVES
-from solver.pareto import pareto_layouts
-from solver.refutation import refutation_of
 from solver.report import Report
 from solver.request import Request
 from solver.resolution import resolve
@@ -53,6 +53,8 @@ def solve_problem(
     weighed: tuple[int, ...] = ()
     if pareto:
         problem = replace(problem, objective="step-time")
+        from solver.pareto import pareto_layouts
+
         found, solved = pareto_layouts(problem, seconds=seconds, found=progress), problem
     else:
         found, solved, weighed = _search(problem, top, seconds)
@@ -60,6 +62,8 @@ def solve_problem(
     objective = OBJECTIVES[problem.objective]
     refutation = None
     if found.status == "infeasible":
+        from solver.refutation import refutation_of
+
         left = max(1.0, seconds - (time.monotonic() - started))
         refutation = refutation_of(problem, seconds=left)
     return Report(
@@ -79,6 +83,8 @@ def solve_problem(
 def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem, tuple[int, ...]]:
     """The layouts, the problem they solve, on fewer GPUs where some may stay idle, and the counts that were weighed."""
     if problem.allow_idle:
+        from solver.fewer_gpus import best_with_idle
+
         return best_with_idle(problem, top=top, deadline=time.monotonic() + seconds)
     return best_layouts(problem, top=top, seconds=seconds), problem, ()
 
