@@ -147,8 +147,8 @@ VARIED: dict[str, Callable[[Random, dict[str, Any]], Any]] = {
     "num_layers_at_end_in_bf16": _of(0, 1, 2, 5),
     "fp8_param_gather": _of(*SWITCH),
     "dataset_seq_length": _of(None, 1000, 4096, 8192),
-    "calculate_per_token_loss": _of(*SWITCH),
-    "average_in_collective": _of(*SWITCH),
+    "calculate_per_token_loss": _of(None, True, False),
+    "average_in_collective": _of(None, True, False),
     "packed_sequences": _of(None, "offline", "in-batch", "in_batch"),
 }
 """How each value that rules read is drawn, given what was drawn before (``num_layers`` comes first)."""
