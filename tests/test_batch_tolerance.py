@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from constraints.refutation.encoding import (
 )
 from constraints.refutation.file import read_certificate, written
 from solver import Request, resolve, solve
+from solver.feasibility import plainest_layout
 from solver.search import best_layouts
 from tests.cli.running import run
+from tests.exploring import explore
 from tests.strategies import problems
 
 ASKED = {"model": "llama-3.1-8b", "gpus": 96, "gpu": "h100", "global_batch_size": 1000}
@@ -80,6 +83,26 @@ def test_no_whole_batch_is_nearer_than_the_one_chosen(asked, target, tolerance):
         assert away * 10_000 <= tolerance * target
         assert x.global_batch_size % unit == 0
         assert away == min(abs(size - target) for size in range(unit, 2 * target + unit + 1, unit))
+
+
+def test_there_is_a_layout_where_some_fixed_batch_within_it_has_one():
+    seen: Counter[bool] = Counter()
+
+    def visit(asked: Problem) -> None:
+        if asked.settings.microbatch_group_size_per_vp_stage is not None:
+            return  # a batch that is fixed may leave a part of a group over
+        moving = replace(asked, global_batch_size=None, target_batch=24, batch_tolerance=1500)
+        assert moving.batch_bounds == (21, 27)
+        found = [
+            size
+            for size in range(21, 28)
+            if plainest_layout(replace(moving, global_batch_size=size, target_batch=None, batch_tolerance=0))
+        ]
+        seen[bool(found)] += 1
+        assert (plainest_layout(moving) is not None) is bool(found), found
+
+    explore(problems(most_gpus=12), visit, 40)
+    assert min(seen[True], seen[False]) >= 5
 
 
 def test_solve_moves_the_batch_and_compares_by_token():
