@@ -21,6 +21,7 @@ nvlink-domain: 8
 memory-gib: 75.5
 seq-length: 8192
 global-batch-size: 1024
+batch-tolerance: 2%
 precision: fp8_cs
 task: pretrain
 optimizer: distributed
