@@ -92,14 +92,13 @@ def loss_as_said(problem: Problem, layout: Layout) -> Settings:
     return replace(layout.settings, **{name: LOSS_BY_TOKEN[name] for name in left_out})
 
 
-def loss_as_left_out(problem: Problem, settings: Settings, cp: int) -> Settings:
+def loss_as_left_out(problem: Problem, settings: Settings) -> Settings:
     """``settings`` of a layout that somebody wrote, as Bridge takes what it leaves out of the loss: before generation 0.19
     nothing set it beside cp, and Bridge's own default is no loss by token."""
-    if not _loss_follows(problem, cp) or not before(problem.megatron, "0.19"):
+    follows = problem.task not in FINE_TUNING or not before(problem.megatron, "0.19")
+    if follows or settings.calculate_per_token_loss is not None:
         return settings
-    return (
-        settings if settings.calculate_per_token_loss is not None else replace(settings, calculate_per_token_loss=False)
-    )
+    return replace(settings, calculate_per_token_loss=False)
 
 
 class HybridContext(Rule):

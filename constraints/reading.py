@@ -95,7 +95,7 @@ def _layout(words: WordValues, problem: Problem, warnings: list[str]) -> Layout:
     split = _split(words, problem)
     vpp = _virtual_stages(words, problem, pp, split)
     dp = words.get("dp", max(1, gpus // (tp * pp * cp)))
-    settings = loss_as_left_out(problem, _settings(words, problem), cp)
+    settings = loss_as_left_out(problem, _settings(words, problem))
     micro = words.get("mbs", 1)
     group = settings.microbatch_group(pp) if vpp and pp > 1 else 1
     count, batch = _batch(words, problem, dp, micro, group)

@@ -62,6 +62,14 @@ def test_before_the_runner_set_it_what_is_left_out_is_bridges_default():
     assert judged("0.19").legal
 
 
+def test_before_that_cp_alone_is_no_change_that_mends_a_layout():
+    verdict = judged("0.16", cp=1, dp=None, gbs=4)  # a batch of fewer sequences than replicas
+    assert broken(verdict) == ["batch.gbs"]
+    assert not [one for one in single_changes(verdict) if one.change.name == "cp"]
+    newer = judged(cp=1, dp=None, gbs=4)
+    assert any(one.layout.cp == 2 for one in single_changes(newer))
+
+
 @pytest.mark.parametrize("megatron", ["0.16", "0.20"])
 def test_solve_uses_context_parallelism_and_says_the_switches(megatron):
     report = solve(Request(task="sft", megatron=megatron, pin=("cp=4",), **LONG))
