@@ -24,7 +24,7 @@ WRONG = {"calculate_per_token_loss": False, "average_in_collective": True}
 
 def judged(megatron: str = "0.20", task: str = "sft", **words: Any) -> Verdict:
     asked = Request(model="llama-3.1-8b", gpus=16, gpu="h100", task=task, megatron=megatron)
-    return judge(asked, {"tp": 2, "sp": True, "cp": 2, "dp": 4, "gbs": 16} | words)
+    return judge(asked, {"tp": 2, "sp": True, "cp": 2, "gbs": 16} | words)
 
 
 def broken(verdict: Verdict) -> list[str]:
@@ -41,7 +41,7 @@ def test_a_layout_that_states_otherwise_is_refused(name, value):
     verdict = judged(**{name: value})
     assert broken(verdict) == ["context.cp-sft"]
     assert f"set {name}={str(LOSS_BY_TOKEN[name]).lower()}" in verdict.violations[0].fact.text
-    assert judged(**{name: value}, cp=1, dp=8).legal
+    assert judged(**{name: value}, cp=1).legal
     assert judged(**{name: value}, task="pretrain").legal
 
 
@@ -58,15 +58,15 @@ def test_the_switch_alone_mends_it_and_is_what_is_named(name, value):
 def test_before_the_runner_set_it_what_is_left_out_is_bridges_default():
     assert broken(judged("0.16")) == ["context.cp-sft"]
     assert judged("0.16", calculate_per_token_loss=True).legal
-    assert judged("0.16", cp=1, dp=8).legal
+    assert judged("0.16", cp=1).legal
     assert judged("0.19").legal
 
 
 def test_before_that_cp_alone_is_no_change_that_mends_a_layout():
-    verdict = judged("0.16", cp=1, dp=None, gbs=4)  # a batch of fewer sequences than replicas
+    verdict = judged("0.16", cp=1, gbs=4)  # a batch of fewer sequences than replicas
     assert broken(verdict) == ["batch.gbs"]
     assert not [one for one in single_changes(verdict) if one.change.name == "cp"]
-    newer = judged(cp=1, dp=None, gbs=4)
+    newer = judged(cp=1, gbs=4)
     assert any(one.layout.cp == 2 for one in single_changes(newer))
 
 
