@@ -17,7 +17,7 @@ class Request:
 
     ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is
     the usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences, ``offload_optimizer`` a
-    percentage (``50%`` or 50), ``routing_imbalance`` the busiest rank's rows over the mean.
+    percentage (``50%`` or 50), ``batch_tolerance`` another, ``routing_imbalance`` the busiest rank's rows over the mean.
     """
 
     model: str | None = None
@@ -28,6 +28,7 @@ class Request:
     memory_gib: float | None = None
     seq_length: int | None = None
     global_batch_size: int | None = None
+    batch_tolerance: str | float | None = None
     precision: str | None = None
     task: str | None = None
     optimizer: str | None = None

@@ -170,7 +170,10 @@ def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     ):
         if problem.origin(name).kind == "default":
             assumed.append(text)
-    if problem.global_batch_size is None:
+    if problem.target_batch is not None:
+        near = f"within {problem.tolerance_percent} of {problem.target_batch:,}"
+        assumed.append(f"batch {answer.layout.global_batch_size:,} chosen {near}")
+    elif problem.global_batch_size is None:
         assumed.append(f"batch chosen near {TARGET_TOKENS // (1 << 20)} Mi tokens")
     if problem.origin("nvlink_domain").kind == "catalog":
         assumed.append(f"{problem.gpus_per_node} GPUs a node, NVLink domain {problem.nvlink_domain}")
