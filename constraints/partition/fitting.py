@@ -46,6 +46,6 @@ def _most_of_body(ranks: Ranks, runs: Runs, least: int, rank: int) -> int | None
         options = options_of(ranks.model, pp, vpp, rank, Left(runs.body, 0, spare=1), layers)
         return any(ranks.fits(rank, option.chunks) for option in options)
 
-    most = most_that(fits, runs.body)
+    most = most_that(fits, runs.body, near=-(-runs.body // pp))
     holds_some = least and (not runs.prefix or rank == pp - 1)
     return None if holds_some and not most else most
