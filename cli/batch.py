@@ -42,7 +42,7 @@ def judge_file(path: str, defaults: Request, output: str | None) -> int:
     ``defaults`` holds what lines do not say. Raises :class:`~models_catalog.errors.InvalidEntry` if the file cannot be read.
     """
     code = LEGAL
-    answering = path == "-" and output is None and sys.stdout is not None
+    answering = path == "-" and output is None
     with _opened(path) as file, writer(output) as write:
         for verdict, status in verdicts(file, path, defaults):
             write(json.dumps(verdict) + "\n")

@@ -10,6 +10,7 @@ import click
 from cli.options import model_argument, request_from, request_options, search_options
 from cli.output import deliver, ensure_writable
 from cli.rendering import FORMATS, rendered
+from cli.streams import remark
 
 __all__ = ["command"]
 
@@ -38,7 +39,8 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
     from solver.resolution import resolve
 
     ensure_writable(output)
-    ensure_writable(certificate)
+    if certificate is not None:
+        ensure_writable(certificate, flag="--certificate")
     request = request_from(flags)
     problem = resolve(request)  # bad input is reported before half a second goes into ortools
 
@@ -50,9 +52,11 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
     proved, why = None, ""
     if certificate is not None:  # before anything is printed: the report says what the certificate proves by
         report, proved, why = _certified(report)
-    deliver(rendered(report, format_), output)
-    if certificate is not None:
-        _deliver_certificate(report, proved, why, certificate)
+    try:
+        deliver(rendered(report, format_), output)
+    finally:  # a report that nobody takes is no reason to lose the proof
+        if certificate is not None:
+            _deliver_certificate(report, proved, why, certificate)
     return EXIT_CODES[report.status]
 
 
@@ -71,7 +75,7 @@ def _progress(problem: Any) -> Any:
         answer = answer_of(problem, layout)
         if answer is not None:
             gib = answer.memory.high_bytes / GIB
-            click.echo(f"found: {answer.timing.step_seconds:.2f} s, {gib:.1f} GiB: {one_line(answer)}", err=True)
+            remark(f"found: {answer.timing.step_seconds:.2f} s, {gib:.1f} GiB: {one_line(answer)}")
 
     return tell
 
@@ -107,10 +111,10 @@ def _deliver_certificate(report: Any, certificate: Any, why: str, path: str) -> 
     from constraints.refutation.certificate import written
 
     if certificate is None:
-        click.echo(f"no certificate: {why}", err=True)
+        remark(f"no certificate: {why}")
         return
     if report.certified is not None:
         from cli.text.proof import best_words
 
-        click.echo(f"certificate: {best_words(report.certified)}", err=True)
-    deliver(written(certificate), path)
+        remark(f"certificate: {best_words(report.certified)}")
+    deliver(written(certificate), path, flag="--certificate")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.output import deliver, ensure_writable, writer
+from cli.streams import remark
 from constraints.errors import RequestError
 from constraints.problem import Origin
 
@@ -69,6 +71,7 @@ def command(
         raise click.UsageError("--jobs is for this machine, --ray for a cluster: give one or the other.")
     if jobs is not None and not 1 <= jobs <= MOST_PROCESSES:
         raise _wrong("jobs", jobs, f"must be from 1 to {MOST_PROCESSES}")
+    ensure_writable(None)
     zoo = read_zoo(file)
     limits = _limits(zoo.request.time_limit if time_limit is None else time_limit, hang_after, memory)
     listed = Jobs(zoo)
@@ -93,9 +96,10 @@ def _limits(time_limit: float, hang_after: float, memory: float) -> Limits:
 
 def _list(jobs: Jobs) -> int:
     """Names as they are made: of a hundred thousand no more than one is held."""
-    for job in jobs:
-        click.echo(job.name)
-    click.echo(f"{len(jobs):,} jobs", err=True)
+    with writer(None) as write:
+        for job in jobs:
+            write(job.name + "\n")
+    remark(f"{len(jobs):,} jobs")
     return 0
 
 
@@ -113,9 +117,7 @@ def _run(jobs: Jobs, out: str, resume: bool, pool: Any, limits: Limits) -> Total
         except BaseException as error:
             running.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                click.echo(
-                    f"stopped: {len(store.manifest)} of {len(jobs)} jobs are finished; --resume goes on", err=True
-                )
+                remark(f"stopped: {len(store.manifest)} of {len(jobs)} jobs are finished; --resume goes on")
             raise
         finally:
             store.close()
@@ -143,11 +145,11 @@ def _tell(totals: Totals, out: str, format_: str) -> None:
     if format_ == "json":
         import json
 
-        click.echo(json.dumps(totals.to_mapping(), indent=1))
+        deliver(json.dumps(totals.to_mapping(), indent=1))
         return
     from cli.text.zoo import zoo_text
 
-    click.echo(zoo_text(totals, out), nl=False)
+    deliver(zoo_text(totals, out))
 
 
 def _wrong(name: str, value: object, message: str) -> RequestError:
