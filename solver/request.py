@@ -52,10 +52,17 @@ class Request:
 
     def origin(self, name: str, word: str | None = None) -> Origin:
         """Where the value of ``name`` came from (of one ``word`` of a repeated key); the default's place if it was not
-        given."""
+        given, and that of a caller of the library, ``request.NAME``, if nobody says where."""
         if word is not None and f"{name} {word}" in self.origins:
             return self.origins[f"{name} {word}"]
-        return self.origins.get(name, Origin("default", f"default {name}"))
+        if name in self.origins:
+            return self.origins[name]
+        return Origin("request", f"request.{name}") if self.gives(name) else Origin("default", f"default {name}")
+
+    def gives(self, name: str) -> bool:
+        """True if ``name`` is not as it is left out."""
+        left_out = getattr(Request, name, None)
+        return bool(getattr(self, name, left_out) != left_out)
 
 
 REQUEST_KEYS = tuple(f.name for f in fields(Request) if f.name != "origins")

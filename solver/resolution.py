@@ -16,7 +16,7 @@ from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
 from solver.memory_options import imbalance_percent, switches_by_option, with_memory_options
 from solver.pinned import pinned_words, similar
-from solver.request import Request
+from solver.request import REQUEST_KEYS, Request
 
 __all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_model", "resolve"]
 
@@ -85,7 +85,7 @@ def _domain(request: Request, gpu: GpuSpec) -> int:
 
 
 def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
-    origins = dict(request.origins)
+    origins = {name: request.origin(name) for name in REQUEST_KEYS if request.gives(name)} | dict(request.origins)
     catalog = Origin("catalog", f"catalog {gpu.name}")
     for name in ("gpus_per_node", "nvlink_domain"):
         origins.setdefault(name, catalog)

@@ -70,6 +70,9 @@ def solve_problem(
         refutation=refutation,
         solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
+        top=top,
+        pareto=pareto,
+        time_limit=seconds,
         counts_weighed=found.weighed,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from constraints.errors import RequestError
 from constraints.problem import Origin
 
 if TYPE_CHECKING:
+    from solver.request import Request
     from solver.zoo.guard import Limits
     from solver.zoo.jobs import Jobs
     from solver.zoo.outcome import Totals
@@ -73,7 +75,9 @@ def command(
         raise _wrong("jobs", jobs, f"must be from 1 to {MOST_PROCESSES}")
     ensure_writable(None)
     zoo = read_zoo(file)
-    limits = _limits(zoo.request.time_limit if time_limit is None else time_limit, hang_after, memory)
+    if time_limit is not None:
+        zoo = replace(zoo, request=_with_time_limit(zoo.request, time_limit))
+    limits = _limits(zoo.request.time_limit, hang_after, memory)
     listed = Jobs(zoo)
     if dry_run:
         return _list(listed)
@@ -82,6 +86,11 @@ def command(
     totals = _run(listed, out, resume, _pool(jobs, ray, limits), limits)
     _tell(totals, out, format_)
     return totals.exit_code
+
+
+def _with_time_limit(request: Request, seconds: float) -> Request:
+    origin = Origin("flag", "--time-limit")
+    return replace(request, time_limit=seconds, origins={**request.origins, "time_limit": origin})
 
 
 def _limits(time_limit: float, hang_after: float, memory: float) -> Limits:

@@ -128,15 +128,7 @@ def _communication(page: Page, answer: Answer) -> None:
 
 def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     """Every value that the request did not give."""
-    assumed = []
-    for name, text in (
-        ("seq_length", f"sequence length {problem.seq_length}"),
-        ("precision", problem.precision),
-        ("task", problem.task),
-        ("objective", f"objective {problem.objective}"),
-    ):
-        if problem.origin(name).kind == "default":
-            assumed.append(text)
+    assumed = _defaults(problem)
     if problem.global_batch_size is None:
         assumed.append(f"batch chosen near {TARGET_TOKENS // (1 << 20)} Mi tokens")
     if problem.origin("nvlink_domain").kind == "catalog":
@@ -146,6 +138,24 @@ def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     if problem.model.mtp_layers:
         assumed.append(f"{problem.model.mtp_layers} MTP layer")
     page.entry("assumed", "; ".join(assumed))
+
+
+def _defaults(problem: Problem) -> list[str]:
+    """Those of the defaults that the answer depends on, in words, which nobody chose: neither by an option nor by a pin."""
+    words = {
+        f"sequence length {problem.seq_length}": ("seq_length",),
+        problem.precision: ("precision",),
+        problem.task: ("task",),
+        f"objective {problem.objective}": ("objective",),
+        "distributed optimizer": ("optimizer", "fsdp", "use_distributed_optimizer", "use_precision_aware_optimizer"),
+        "gradients in fp32": ("grad_dtype", "fsdp", "grad_reduce_in_fp32"),
+        "experts evenly loaded": ("routing_imbalance",),
+        "expandable segments": ("expandable_segments",),
+        f"Megatron-Core {problem.megatron}": ("megatron",),
+    }
+    if not problem.model.is_moe:
+        del words["experts evenly loaded"]
+    return [text for text, names in words.items() if all(problem.origin(name).kind == "default" for name in names)]
 
 
 def _next(page: Page, report: Report) -> None:
