@@ -36,7 +36,7 @@ class Report:
     wall_seconds: float | None
     certified: Proof | None = None
     """Where no layout is better than the first, and a certificate of that was checked: what it proves by."""
-    top: int = 1
+    top: int | None = None
     pareto: bool = False
     time_limit: float | None = None
     """What the search was told: how many layouts, whether a front of them, and the seconds it had."""

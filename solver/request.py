@@ -17,7 +17,8 @@ class Request:
 
     ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is
     the usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences, ``offload_optimizer`` a
-    percentage (``50%`` or 50), ``routing_imbalance`` the busiest rank's rows over the mean.
+    percentage (``50%`` or 50), ``routing_imbalance`` the busiest rank's rows over the mean. ``top`` is how many layouts,
+    1 unless it is given, and with ``pareto`` how many points of the front at most.
     """
 
     model: str | None = None
@@ -45,7 +46,7 @@ class Request:
     allow_borderline: bool = False
     allow_idle: bool = False
     stack: str | None = None
-    top: int = 1
+    top: int | None = None
     pareto: bool = False
     time_limit: float = 60.0
     origins: Mapping[str, Origin] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from solver.answer import Answer, answer_of
 from solver.objectives import OBJECTIVES
-from solver.pareto import pareto_layouts
+from solver.pareto import POINTS, pareto_layouts
 from solver.refutation import refutation_of
 from solver.report import Report
 from solver.request import Request
@@ -23,7 +23,7 @@ __all__ = ["solve", "solve_problem"]
 
 
 def solve(request: Request) -> Report:
-    """Find the best ``request.top`` layouts, or the rules that conflict.
+    """Find the best layouts, as many as the request asks for, or the rules that conflict.
 
     Raises what :func:`solver.resolution.resolve` raises for bad input, and :class:`solver.search.Disagreement` if the
     solver and the rules outside it disagree (never an answer).
@@ -39,20 +39,21 @@ def solve(request: Request) -> Report:
 def solve_problem(
     problem: Problem,
     *,
-    top: int = 1,
+    top: int | None = None,
     pareto: bool = False,
     seconds: float = 60.0,
     progress: Callable[[Layout], object] | None = None,
 ) -> Report:
     """:func:`solve` for a problem that is already resolved.
 
-    With ``pareto`` the layouts are those that no other beats in both step time and memory; each goes to ``progress`` as it is
-    found.
+    ``top`` is how many layouts, 1 unless it is given. With ``pareto`` they are those that no other beats in both step time and
+    memory, ``top`` of them at most (:data:`~solver.pareto.POINTS` unless it is given); each goes to ``progress`` as it is found.
     """
     started = time.monotonic()
+    top = top or (POINTS if pareto else 1)
     if pareto:
         problem = replace(problem, objective="step-time")
-        found, solved = pareto_layouts(problem, seconds=seconds, found=progress), problem
+        found, solved = pareto_layouts(problem, most=top, seconds=seconds, found=progress), problem
     else:
         found, solved = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)

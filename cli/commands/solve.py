@@ -22,7 +22,9 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @request_options
 @search_options
 @click.option("--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where all of them cannot be used.")
-@click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
+@click.option(
+    "--top", type=int, metavar="K", help="The K best layouts (default 1); with --pareto K at most (default 8)."
+)
 @click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
 @click.option(

@@ -34,7 +34,8 @@ def solved_text(report: Report, page: Page | None = None) -> str:
             page.line()
             page.line(click.style(f"#{rank}", bold=True))
         _answer(page, answer, brief=rank > 1)
-    neighbour_entries(page, report.neighbours)
+        if rank == 1:
+            neighbour_entries(page, report.neighbours)
     page.line()
     _assumed(page, report.asked, report.answers[0])
     if report.proof is not None:

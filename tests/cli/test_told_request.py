@@ -165,3 +165,19 @@ def test_what_was_assumed_is_what_nobody_chose():
     )
     assert not any(words in given for words in usual)
     assert "distributed optimizer" not in assumed("--pin", "use_precision_aware_optimizer=true")
+
+
+def test_top_caps_a_front():
+    base = ("solve", "llama-3.1-8b", "--gpus", "8", "--gpu", "h100", "--pareto", "--format", "json")
+    whole, few = (json.loads(run(*base, *more).out) for more in ((), ("--top", "3")))
+    assert whole["request"]["top"] == {"value": 8, "origin": "default"}
+    assert few["request"]["top"] == {"value": 3, "origin": "--top"}
+    assert 3 == len(few["layouts"]) < len(whole["layouts"]) <= 8
+    ends = [[report["layouts"][i]["memory"]["high_gib"] for i in (0, -1)] for report in (whole, few)]
+    assert ends[0] == ends[1]
+
+
+def test_what_is_nearby_stands_under_the_layout_that_it_is_near_to():
+    lines = run("solve", "llama-3.1-8b", "--gpus", "8", "--gpu", "h100", "--top", "2").out.splitlines()
+    labels = [line.split()[0] for line in lines if line and not line.startswith(" ")]
+    assert labels.index("#1") < labels.index("nearby") < labels.index("#2")
