@@ -20,6 +20,7 @@ FOUND, NONE, USAGE, UNDECIDED, INTERNAL = 0, 1, 2, 3, 70
 INTERRUPTED, READER_LEFT = 130, 141
 """As shells have them: Ctrl-C, and a reader of standard output that left before the answer was whole."""
 
+SOLVER = "ortools"
 NAME, COMPLETE = "meshwright", "_MESHWRIGHT_COMPLETE"
 
 COMMANDS = {
@@ -84,7 +85,7 @@ def main(args: list[str] | None = None) -> None:
         except Exception as error:  # the last line of defence: a bug of ours is never an answer
             if os.environ.get("MESHWRIGHT_TRACEBACK"):
                 raise
-            code = INTERRUPTED if interrupts.came else _bug(error)
+            code = INTERRUPTED if interrupts.came else _failed(error)
     if code == INTERRUPTED:
         remark("interrupted")
     sys.exit(code)
@@ -128,7 +129,11 @@ def _invoked(args: list[str]) -> int:
     return result if isinstance(result, int) else FOUND
 
 
-def _bug(error: Exception) -> int:
+def _failed(error: Exception) -> int:
+    """Say what is missing, or that it is a bug."""
+    if isinstance(error, ImportError) and SOLVER in f"{error.name} {error}":
+        _complain(f"{SOLVER}, which looks for layouts, cannot be imported ({error}): pip install {SOLVER}")
+        return USAGE
     remark(
         f"internal error: {type(error).__name__}: {error}\n"
         "This is a bug in meshwright, not an answer. Set MESHWRIGHT_TRACEBACK=1 and run again for a report."

@@ -31,9 +31,9 @@ def pareto_layouts(
 ) -> Found:
     """Layouts that are best in step time or memory, or between: each the fastest with its memory, the leanest at its time.
 
-    At most ``most`` of them, about evenly between the fastest and the leanest, both included (but for 1); ``None`` is all. Each is passed to ``found`` as it
-    comes. ``feasible`` if the time ran out before the last. Raises :class:`~solver.search.Disagreement` if a solution
-    breaks a rule.
+    At most ``most`` of them, about evenly between the fastest and the leanest, both included (unless it is 1); ``None`` is
+    all. Each is passed to ``found`` as it comes. ``feasible`` if the time ran out before the last. Raises
+    :class:`~solver.search.Disagreement` if a solution breaks a rule.
     """
     front = _Front(replace(problem, objective="step-time"), time.monotonic() + seconds)
     layouts: list[Layout] = []

@@ -36,6 +36,9 @@ DECISIONS = {
 
 SWITCHES = tuple(f.name for f in fields(Settings))
 PINNABLE = (*DECISIONS, "recompute", "mtp_num_layers", *SWITCHES)
+OTHERS = (
+    f"; what can: {', '.join(DECISIONS)}, recompute, mtp_num_layers and Megatron's switches, as in cp_comm_type=a2a"
+)
 LARGEST = 9_999_999
 
 _LIMIT = re.compile(r"\s*([A-Za-z_]+)\s*(<=|>=|<|>)\s*(-?\d{1,8})\s*")
@@ -100,7 +103,7 @@ def _split(request: Request, word: str) -> tuple[str, str]:
         raise _error(request, word, "must be KEY=VALUE, as in tp=4")
     name = canonical_name(key.strip())
     if name not in PINNABLE:
-        raise _error(request, word, f"{key.strip()} cannot be pinned{similar(key, PINNABLE)}")
+        raise _error(request, word, f"{key.strip()} cannot be pinned{similar(key, PINNABLE) or OTHERS}")
     return name, value.strip()
 
 
@@ -133,8 +136,11 @@ def _limit(request: Request, word: str) -> Rule:
         raise RequestError("limit", word, origin, "must be KEY<=NUMBER (or >=, <, >), as in 'tp<=4'")
     name = canonical_name(matched[1])
     sized = [decision for decision in DECISIONS if decision != "sp"]
+    others = f"; what has: {', '.join(sized)}"
     if name not in sized:
-        raise RequestError("limit", word, origin, f"{matched[1]} has no size to limit{similar(matched[1], sized)}")
+        raise RequestError(
+            "limit", word, origin, f"{matched[1]} has no size to limit{similar(matched[1], sized) or others}"
+        )
     return Limit(name, DECISIONS[name], matched[2], int(matched[3]), origin)
 
 

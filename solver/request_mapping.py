@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from constraints.pins import Limit, Pin, PinRecompute
+from constraints.pins import Limit, PinRecompute
 from constraints.problem import DEFAULT, GIB, Origin, Problem
 from constraints.rule import Rule
 from solver.memory_options import option_behind, option_values
@@ -80,9 +80,7 @@ def _word(rule: Rule) -> dict[str, Any]:
         return _entry(origin, key=rule.name, operator=rule.comparison, value=rule.value)
     if isinstance(rule, PinRecompute):
         return _entry(origin, key=rule.name, value=rule.granularity or "none")
-    if isinstance(rule, Pin):
-        return _entry(origin, key=rule.name, value=rule.value)
-    return _entry(origin, key=rule.id, value=rule.statement)
+    return _entry(origin, key=getattr(rule, "name", rule.id), value=getattr(rule, "value", rule.statement))
 
 
 def _pinned_switches(problem: Problem) -> set[str]:

@@ -38,8 +38,8 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
     """
     for name, largest in LARGEST.items():
         _whole(request, name, largest)
-    gpus = _required(request, "gpus", "--gpus N")
     model = model or find_model(request)
+    gpus = _required(request, "gpus", "--gpus N")
     gpu = gpu or find_gpu(request)
     pinned = pinned_words(request)
     if pinned.model_fields:
@@ -187,11 +187,12 @@ def _relaxed(request: Request) -> frozenset[str]:
         if request.relax
         else []
     )
+    relaxable = f"; what can be relaxed: {', '.join(ids)}"
     for rule_id in request.relax:
         rule, origin = rule_named(rule_id), request.origin("relax", rule_id)
         if rule is None:
-            raise RequestError("relax", rule_id, origin, f"is not a rule{similar(rule_id, ids)}")
+            raise RequestError("relax", rule_id, origin, f"is not a rule{similar(rule_id, ids) or relaxable}")
         if rule.id not in ids:
             kind = f"a {rule.stratum} rule" if rule.stratum is not Stratum.ADVICE else "not enforced in the first place"
-            raise RequestError("relax", rule_id, origin, f"is {kind}; what can be relaxed: {', '.join(ids)}")
+            raise RequestError("relax", rule_id, origin, f"is {kind}{relaxable}")
     return frozenset(request.relax)

@@ -46,8 +46,8 @@ def solve_problem(
 ) -> Report:
     """:func:`solve` for a problem that is already resolved.
 
-    ``top`` is how many layouts, 1 unless it is given. With ``pareto`` they are those that no other beats in both step time and
-    memory, ``top`` of them at most (:data:`~solver.pareto.POINTS` unless it is given); each goes to ``progress`` as it is found.
+    ``top`` is how many layouts, 1 unless it is given. With ``pareto`` they are those that no other beats in both step time
+    and memory, at most ``top`` (:data:`~solver.pareto.POINTS` unless it is given); each goes to ``progress`` as it is found.
     """
     started = time.monotonic()
     top = top or (POINTS if pareto else 1)

@@ -16,7 +16,7 @@ from solver.answer import Answer
 if TYPE_CHECKING:  # it imports ortools, and this module also serves ``check``
     from solver.report import Report
 
-__all__ = ["one_line", "solved_text"]
+__all__ = ["assumed_defaults", "one_line", "solved_text"]
 
 LONGEST_SPLIT = 240
 """Characters of a layout string that are shown; the emitted formats hold the whole."""
@@ -129,7 +129,7 @@ def _communication(page: Page, answer: Answer) -> None:
 
 def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     """Every value that the request did not give."""
-    assumed = _defaults(problem)
+    assumed = assumed_defaults(problem)
     if problem.global_batch_size is None:
         assumed.append(f"batch chosen near {TARGET_TOKENS // (1 << 20)} Mi tokens")
     if problem.origin("nvlink_domain").kind == "catalog":
@@ -141,7 +141,7 @@ def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     page.entry("assumed", "; ".join(assumed))
 
 
-def _defaults(problem: Problem) -> list[str]:
+def assumed_defaults(problem: Problem) -> list[str]:
     """Those of the defaults that the answer depends on, in words, which nobody chose: neither by an option nor by a pin."""
     words = {
         f"sequence length {problem.seq_length}": ("seq_length",),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cli.options import request_from
+from cli.text.solved import assumed_defaults
 from solver.request import REQUEST_KEYS, Request
 from solver.request_mapping import request_mapping
 from solver.resolution import resolve
@@ -145,26 +146,14 @@ def test_a_verdict_on_a_report_is_on_its_own_terms(tmp_path):
 
 
 def test_what_was_assumed_is_what_nobody_chose():
-    base = ("solve", "qwen3-30b-a3b", "--gpus", "16", "--gpu", "h100")
+    def assumed(**given: Any) -> list[str]:
+        return assumed_defaults(resolve(request_from(SMALL | {"model": "qwen3-30b-a3b"} | given)))
 
-    def assumed(*args: str) -> str:
-        text = " ".join(run(*base, *args).out.split())
-        return text[text.index("assumed ") : text.index("proof ")]
-
-    usual = (
-        "distributed optimizer",
-        "gradients in fp32",
-        "experts evenly loaded",
-        "expandable segments",
-        "Megatron-Core",
-    )
-    assert all(words in assumed() for words in usual)
-    given = assumed(
-        *("--optimizer", "distributed", "--grad-dtype", "fp32", "--routing-imbalance", "1", "--expandable-segments"),
-        *("--megatron", "0.20"),
-    )
-    assert not any(words in given for words in usual)
-    assert "distributed optimizer" not in assumed("--pin", "use_precision_aware_optimizer=true")
+    usual = {"distributed optimizer", "gradients in fp32", "experts evenly loaded", "expandable segments"}
+    assert usual < {*assumed()} and "experts evenly loaded" not in assumed(model="llama-3.1-8b")
+    chosen = {"optimizer": "distributed", "grad_dtype": "fp32", "routing_imbalance": 1.0, "expandable_segments": True}
+    assert not usual & {*assumed(**chosen)}
+    assert "distributed optimizer" not in assumed(pin=("use_precision_aware_optimizer=true",))
 
 
 def test_top_caps_a_front():
