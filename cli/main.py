@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from cli import solver_package
 from cli.interrupts import Interrupts
 from cli.streams import remark, silence
 
@@ -20,7 +21,6 @@ FOUND, NONE, USAGE, UNDECIDED, INTERNAL = 0, 1, 2, 3, 70
 INTERRUPTED, READER_LEFT = 130, 141
 """As shells have them: Ctrl-C, and a reader of standard output that left before the answer was whole."""
 
-SOLVER = "ortools"
 NAME, COMPLETE = "meshwright", "_MESHWRIGHT_COMPLETE"
 
 COMMANDS = {
@@ -131,8 +131,9 @@ def _invoked(args: list[str]) -> int:
 
 def _failed(error: Exception) -> int:
     """Say what is missing, or that it is a bug."""
-    if isinstance(error, ImportError) and SOLVER in f"{error.name} {error}":
-        _complain(f"{SOLVER}, which looks for layouts, cannot be imported ({error}): pip install {SOLVER}")
+    if solver_package.is_missing(error):
+        name = solver_package.NAME
+        _complain(f"{name}, which looks for layouts, cannot be imported ({error}): pip install {name}")
         return USAGE
     remark(
         f"internal error: {type(error).__name__}: {error}\n"

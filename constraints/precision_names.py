@@ -70,5 +70,5 @@ def _known(value: Any, names: Mapping[str, str], field: str) -> str:
 
         close = difflib.get_close_matches(str(value), names, n=1)
         hint = f"; did you mean {close[0]}?" if close else f": it is none of {', '.join(names)}"
-        raise ValueError(f"is no {field} that is known{hint}")
+        raise ValueError(f"{field} {str(value)[:60]!r} is not known{hint}")
     return names[value]

@@ -36,7 +36,7 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
 
     \b
     meshwright solve llama-3.1-70b --gpus 96 --gpu h100
-    meshwright solve deepseek-v3 --gpus 1016 --gpu h100 --global-batch-size 8128 --format bridge
+    meshwright solve deepseek-v3 --gpus 1024 --gpu h100 --global-batch-size 8192 --format bridge
     """
     from solver.resolution import resolve
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import solver_package
 from cli.output import deliver, ensure_writable, writer
 from cli.streams import remark
 from constraints.errors import RequestError
@@ -83,6 +84,7 @@ def command(
         return _list(listed)
     if out is None:
         raise click.UsageError("--out DIR is missing: where the results go.")
+    solver_package.ensure_installed()
     totals = _run(listed, out, resume, _pool(jobs, ray, limits), limits)
     _tell(totals, out, format_)
     return totals.exit_code
