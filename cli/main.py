@@ -87,6 +87,7 @@ def main(args: list[str] | None = None) -> None:
                 raise
             code = INTERRUPTED if interrupts.came else _failed(error)
     if code == INTERRUPTED:
+        exec("")  # CPython notes an interrupt that passes through another exec, and would end by the signal
         remark("interrupted")
     sys.exit(code)
 

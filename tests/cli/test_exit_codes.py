@@ -139,3 +139,21 @@ def test_an_interrupt_of_an_import_is_no_bug(monkeypatch):
         assert run("rules") == Outcome(130, "", "interrupted\n")
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_of_code_that_is_made_ends_with_our_code_and_not_by_the_signal(tmp_path):
+    """Dataclasses are made by ``exec``, and of an interrupt that passes through one CPython kills itself at its end."""
+    (tmp_path / "interrupted.py").write_text(
+        "import cli.main, signal\n"
+        "cli.main._run = lambda args: exec('signal.raise_signal(signal.SIGINT)')\n"
+        "cli.main.main(['rules'])\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
