@@ -42,6 +42,8 @@ class Report:
     """What the search was told: how many layouts, whether a front of them, and the seconds it had."""
     counts_weighed: bool = True
     """False if some layouts with recompute by count that may be better were not tried."""
+    gpus_weighed: tuple[int, ...] = ()
+    """Where GPUs may stay idle: the counts of which the answer's is the best, the largest that has a layout first."""
 
     @property
     def proof(self) -> Proof | None:
@@ -81,6 +83,7 @@ class Report:
                 "proof": self.proof.level if self.proof else None,
                 "proof_steps": (self.proof.steps or None) if self.proof else None,
                 "proof_leaves_aside": [self.proof.aside] if self.proof and self.proof.aside else [],
+                "gpus_weighed": list(self.gpus_weighed),
             },
         }
 

@@ -44,7 +44,7 @@ CHANGES: dict[str, Any] = {
     "pareto": True,
     "time_limit": 20.0,
 }
-WORDS = {"pin": ("tp=2",), "limit": ("tp<=2",), "relax": ("pipeline.even-chunks",)}
+WORDS = {"pin": ("tp=2",), "limit": ("tp<=2",), "relax": ("topology.tp-in-domain",)}
 
 
 def told(request: Request) -> dict[str, dict[str, Any]]:
@@ -100,8 +100,8 @@ def test_the_library_is_a_place_too(name):
             },
         ),
         (
-            {"relax": ("pipeline.even-chunks",)},
-            {"relax.pipeline.even-chunks": {"key": "pipeline.even-chunks", "value": True, "origin": "--relax"}},
+            {"relax": ("topology.tp-in-domain",)},
+            {"relax.topology.tp-in-domain": {"key": "topology.tp-in-domain", "value": True, "origin": "--relax"}},
         ),
     ],
 )
@@ -119,9 +119,9 @@ def test_an_option_is_not_a_pin_of_the_switches_that_it_means():
 
 def test_a_place_in_a_file_is_told(tmp_path):
     path = tmp_path / "request.yaml"
-    path.write_text("model: llama-3.1-8b\ngpu: h100\ngpus: 8\nrelax:\n  - pipeline.even-chunks\nfsdp: true\n")
+    path.write_text("model: llama-3.1-8b\ngpu: h100\ngpus: 8\nrelax:\n  - topology.tp-in-domain\nfsdp: true\n")
     after = told(request_from({"request_file": str(path)}))
-    assert after["relax.pipeline.even-chunks"]["origin"] == f"{path}:5:5"
+    assert after["relax.topology.tp-in-domain"]["origin"] == f"{path}:5:5"
     assert after["fsdp"] == {"value": True, "origin": f"{path}:6:1"}
 
 
