@@ -29,6 +29,7 @@ _OPTIONS = (
     click.option("--memory-gib", type=float, metavar="X", help="Usable memory of one GPU in GiB."),
     click.option("--seq-length", type=int, metavar="S", help="Tokens in a sequence (default 4096)."),
     click.option("--global-batch-size", type=int, metavar="B", help="Sequences in a step; chosen if not given."),
+    click.option("--batch-tolerance", metavar="P%", help="How far from the given batch the chosen one may be (0%)."),
     click.option(
         "--precision",
         metavar="P",

@@ -1,4 +1,4 @@
-"""The global batch when the request gives none: near a stated target, whole micro-batches on every rank."""
+"""The global batch when the request does not fix it: near a target, whole micro-batches on every rank."""
 
 from __future__ import annotations
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+from constraints.generations import before
 from constraints.layout import Layout, Settings
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, bridge, mcore
 
-__all__ = ["RULES", "ContextRule"]
+__all__ = ["LOSS_BY_TOKEN", "RULES", "ContextRule", "loss_as_left_out", "loss_as_said"]
+
+FINE_TUNING = ("sft", "lora")
+
+LOSS_BY_TOKEN: dict[str, Any] = {"calculate_per_token_loss": True, "average_in_collective": False}
+"""What fine-tuning with cp > 1 needs of the loss. It follows from cp where nobody says otherwise: since generation 0.19
+Bridge's runner sets both (NVIDIA-NeMo/Megatron-Bridge@067f987
+``scripts/training/recipe_runner.py::sync_finetuning_cp_invariants``), and what ``solve`` answers says both."""
 
 
 class ContextRule(Rule):
@@ -47,7 +58,8 @@ class SequenceInChunks(ContextRule):
 class FineTuningLoss(ContextRule):
     """Fine-tuning with cp > 1 averages the loss by token: calculate_per_token_loss, and not average_in_collective.
 
-    A rank may hold only masked tokens, and its own average would be 0/0.
+    A rank may hold only masked tokens, and its own average would be 0/0. Switches that are not set follow from cp
+    (:data:`LOSS_BY_TOKEN`).
     """
 
     id = "context.cp-sft"
@@ -58,13 +70,35 @@ class FineTuningLoss(ContextRule):
     example = "--task sft with cp=2 and calculate_per_token_loss=False"
 
     def fault(self, problem: Problem, settings: Settings, cp: int) -> str | None:
-        if cp == 1 or problem.task not in ("sft", "lora"):
+        if not _loss_follows(problem, cp):
             return None
-        if not settings.calculate_per_token_loss:
-            return f"task {problem.task} with cp={cp}: set calculate_per_token_loss=true"
-        if settings.average_in_collective:
-            return f"task {problem.task} with cp={cp}: set average_in_collective=false"
+        for name, wanted in LOSS_BY_TOKEN.items():
+            said = getattr(settings, name)
+            if said not in (None, wanted):
+                now, then = str(said).lower(), str(wanted).lower()
+                return f"task {problem.task} with cp={cp} and {name}={now}: set {name}={then}"
         return None
+
+
+def _loss_follows(problem: Problem, cp: int) -> bool:
+    return cp > 1 and problem.task in FINE_TUNING
+
+
+def loss_as_said(problem: Problem, layout: Layout) -> Settings:
+    """The switches of ``layout`` as they are written down: those of the loss that follow from cp are said."""
+    left_out = [name for name in LOSS_BY_TOKEN if getattr(layout.settings, name) is None]
+    if not _loss_follows(problem, layout.cp) or not left_out:
+        return layout.settings
+    return replace(layout.settings, **{name: LOSS_BY_TOKEN[name] for name in left_out})
+
+
+def loss_as_left_out(problem: Problem, settings: Settings) -> Settings:
+    """``settings`` of a layout that somebody wrote, as Bridge takes what it leaves out of the loss: before generation 0.19
+    nothing set it beside cp, and Bridge's own default is no loss by token."""
+    follows = problem.task not in FINE_TUNING or not before(problem.megatron, "0.19")
+    if follows or settings.calculate_per_token_loss is not None:
+        return settings
+    return replace(settings, calculate_per_token_loss=False)
 
 
 class HybridContext(Rule):

@@ -167,8 +167,8 @@ class Settings:
     attention_backend: str | None = None
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
-    calculate_per_token_loss: bool = False
-    average_in_collective: bool = False
+    calculate_per_token_loss: bool | None = None
+    average_in_collective: bool | None = None
     packed_sequences: str | None = None
 
     def changed(self) -> dict[str, Any]:

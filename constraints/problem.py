@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from constraints.rule import Rule
     from models_catalog.schema import GpuSpec, ModelSpec
 
-__all__ = ["DEFAULT", "GIB", "TARGET_TOKENS", "Origin", "Problem"]
+__all__ = ["DEFAULT", "GIB", "TARGET_TOKENS", "WHOLE", "Origin", "Problem"]
 
 GIB = 1 << 30
 
 TARGET_TOKENS = 4 * (1 << 20)
 """Tokens per optimizer step that a batch is chosen to come near to, when the request gives none (4 Mi, stated)."""
+
+WHOLE = 10_000
+"""100 % in the hundredths that ``batch_tolerance`` is counted in."""
 
 MICRO_BATCH_SIZES = (1, 2, 3, 4, 6, 8)
 """Micro-batch sizes that the solver considers unless one is pinned. Never the reason for "no layout": size 1 asks least."""
@@ -43,6 +46,8 @@ DEFAULT = Origin("default", "default")
 class Problem:
     """What is asked, in integers. Sizes in bytes, rates in bytes per second; ``global_batch_size`` ``None`` is "free".
 
+    A free batch is chosen near ``target_batch`` sequences where that is given, and is then within ``batch_tolerance``,
+    hundredths of a percent, of it.
     ``nvlink_domain`` and ``gpus_per_node`` place ranks: rank r sits on node ``r // gpus_per_node`` and in NVLink domain
     ``r // nvlink_domain``. ``pins`` and ``limits`` are rules of stratum ``pin``, made from the user's own words.
     """
@@ -55,6 +60,8 @@ class Problem:
     budget_bytes: int
     seq_length: int
     global_batch_size: int | None = None
+    target_batch: int | None = None
+    batch_tolerance: int = 0
     precision: str = "bf16"
     task: str = "pretrain"
     objective: str = "communication"
@@ -85,8 +92,21 @@ class Problem:
 
     @property
     def target_sequences(self) -> int:
-        """Sequences per step nearest to :data:`TARGET_TOKENS`, at least 1."""
-        return max(1, round(TARGET_TOKENS / self.seq_length))
+        """Sequences per step that a free batch is chosen near to: as given, else nearest to :data:`TARGET_TOKENS`."""
+        return self.target_batch or max(1, round(TARGET_TOKENS / self.seq_length))
+
+    @property
+    def batch_bounds(self) -> tuple[int, int] | None:
+        """The least and the most sequences per step within the tolerance; ``None`` if there is none."""
+        if self.target_batch is None or self.global_batch_size is not None:
+            return None
+        least = -(-self.target_batch * (WHOLE - self.batch_tolerance) // WHOLE)
+        return max(1, least), self.target_batch * (WHOLE + self.batch_tolerance) // WHOLE
+
+    @property
+    def tolerance_percent(self) -> str:
+        """``2%``: the tolerance as it is typed."""
+        return f"{self.batch_tolerance / 100:g}%"
 
     @property
     def recompute_options(self) -> tuple[Recompute, ...]:

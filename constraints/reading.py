@@ -8,6 +8,7 @@ from typing import Any
 
 from constraints.asked import Asked, Word, asked_words
 from constraints.batch_choice import chosen_microbatches
+from constraints.context import loss_as_left_out
 from constraints.errors import LayoutError
 from constraints.generations import before
 from constraints.layout import Layout, PipelineSplit, Recompute, Settings
@@ -94,7 +95,7 @@ def _layout(words: WordValues, problem: Problem, warnings: list[str]) -> Layout:
     split = _split(words, problem)
     vpp = _virtual_stages(words, problem, pp, split)
     dp = words.get("dp", max(1, gpus // (tp * pp * cp)))
-    settings = _settings(words, problem)
+    settings = loss_as_left_out(problem, _settings(words, problem))
     micro = words.get("mbs", 1)
     group = settings.microbatch_group(pp) if vpp and pp > 1 else 1
     count, batch = _batch(words, problem, dp, micro, group)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from constraints.arithmetic import Remembering
+from constraints.context import loss_as_said
 from constraints.layout import Layout
 from constraints.memory.budget import MemoryReport, layout_stages, memory_report
 from constraints.pipeline.assignment import Assignment, assignment_of
@@ -91,7 +92,8 @@ class Answer:
 
     def _settings(self) -> dict[str, Any]:
         """Switches that are not Megatron Bridge's defaults, under their Megatron names."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in self.layout.settings.changed().items()}
+        said = loss_as_said(self.problem, self.layout).changed()
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in said.items()}
 
 
 def answer_of(problem: Problem, layout: Layout) -> Answer | None:

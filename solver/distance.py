@@ -30,6 +30,9 @@ def pin_distance(asked: Problem, changed: Problem) -> float:
 
 
 def batch_distance(asked: Problem, changed: Problem) -> float:
+    """Of the batch, or of the most that a tolerance lets it be."""
+    if asked.batch_bounds is not None and changed.batch_bounds is not None:
+        return _octaves(asked.batch_bounds[1], changed.batch_bounds[1])
     return _octaves(asked.global_batch_size, changed.global_batch_size)
 
 

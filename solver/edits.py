@@ -66,6 +66,13 @@ class Changed:
         )
         return self.also(edit, global_batch_size=size)
 
+    def tolerance(self, hundredths: int) -> Changed:
+        """How far the batch may move, in hundredths of a percent."""
+        was, origin = self.problem.tolerance_percent, self.problem.origin("batch_tolerance")
+        moved = replace(self.problem, batch_tolerance=hundredths)
+        edit = Edit(f"--batch-tolerance {moved.tolerance_percent}", f"--batch-tolerance {was}", origin)
+        return self.also(edit, batch_tolerance=hundredths)
+
     def sequence(self, length: int) -> Changed:
         was, origin = self.problem.seq_length, self.problem.origin("seq_length")
         given = "" if origin.kind == "default" else f"--seq-length {was}"

@@ -16,6 +16,7 @@ WEIGHTS = {"pin": 1, "advice": 2, "batch": 3, "gpus": 4, "memory": 4}
 
 MESHES = ("mesh.world-dense", "mesh.world-expert")
 BATCH = ("batch.gbs", "batch.requested")
+TOLERANCE = ("batch.tolerance",)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def knobs_of(problem: Problem) -> tuple[Knob, ...]:
     knobs = [knob for rule in enforced_rules(problem) if (knob := _own_knob(rule)) is not None]
     if problem.global_batch_size is not None:
         knobs.append(Knob("batch", "batch", frozenset(BATCH)))
+    if problem.batch_bounds is not None:
+        knobs.append(Knob("batch", "batch", frozenset(TOLERANCE)))
     knobs.append(Knob("gpus", "gpus", frozenset(MESHES)))
     knobs.append(Knob("memory", "memory", frozenset({CAPACITY})))
     return tuple(sorted(knobs, key=lambda knob: knob.weight))

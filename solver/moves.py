@@ -11,10 +11,11 @@ from typing import Any
 from constraints.layout import Layout
 from constraints.memory.budget import memory_report
 from constraints.pins import COUNTS, Limit, Pin, PinCount
-from constraints.problem import GIB, Problem
+from constraints.problem import GIB, WHOLE, Problem
 from constraints.refutation.space import divisors
 from constraints.rule import Rule
 from models_catalog.schema import GpuSpec
+from solver.batch_tolerance import FREE_BATCH
 from solver.edits import Changed, with_pins_as_in, without_pins
 from solver.feasibility import nearest_to, plainest_layout
 from solver.fewest_count import pinned_unit
@@ -40,6 +41,8 @@ MOST_TRIES = {"batch": 12, "sequence": 10, "gpus": 32, "fewer": 16, "gpu": 6}
 CONSECUTIVE = 16
 """Multiples of the step that are tried one after the other before the steps grow."""
 LARGEST_GPUS = 1_000_000
+TENTH = 10
+"""A tenth of a percent, in the hundredths that tolerances are counted in."""
 NEARLY = 0.9
 """Another GPU may need a little less memory, with a larger NVLink domain for instance."""
 
@@ -60,11 +63,11 @@ def both(first: Move, second: Move) -> Move:
     """One move with the batch left open, then the other with the batch that was asked for."""
 
     def move(start: Changed) -> Changed | None:
-        batch = start.problem.global_batch_size
-        if batch is None:
+        asked: dict[str, Any] = {name: getattr(start.problem, name) for name in FREE_BATCH}
+        if asked == FREE_BATCH:
             return None
-        moved = first(Changed(replace(start.problem, global_batch_size=None), start.edits))
-        return second(Changed(replace(moved.problem, global_batch_size=batch), moved.edits)) if moved else None
+        moved = first(Changed(replace(start.problem, **FREE_BATCH), start.edits))
+        return second(Changed(replace(moved.problem, **asked), moved.edits)) if moved else None
 
     return move
 
@@ -93,19 +96,33 @@ def repinned(released: Changed, pins: list[Rule], *, only_near: bool = False) ->
 
 
 def nearest_batch(start: Changed) -> Changed | None:
-    """The batch nearest to the one asked for: multiples of what the replicas can be, a micro-batch or a group each."""
+    """The batch nearest to the one asked for, or the least tolerance that lets it be as near."""
     problem = start.problem
+    if problem.target_batch is not None:
+        return _wider_tolerance(start, problem.target_batch)
     wanted = problem.global_batch_size
     if wanted is None:
         return None
+    return first_feasible((start.batch(size) for size in _batches_near(problem, wanted)), MOST_TRIES["batch"])
+
+
+def _wider_tolerance(start: Changed, wanted: int) -> Changed | None:
+    """The tolerance, in tenths of a percent, within which the nearest batches are that have a layout."""
+    away = (abs(size - wanted) for size in _batches_near(start.problem, wanted))
+    steps = dict.fromkeys(-(-distance * WHOLE // (wanted * TENTH)) * TENTH for distance in away)
+    larger = (step for step in steps if start.problem.batch_tolerance < step <= WHOLE)
+    return first_feasible(map(start.tolerance, larger), MOST_TRIES["batch"])
+
+
+def _batches_near(problem: Problem, wanted: int) -> list[int]:
+    """Other batches, the nearest first: multiples of what the replicas can be, a micro-batch or a group each."""
     pinned = {pin.decision: pin.value for pin in problem.pins if isinstance(pin, Pin)}
     micro, stages = pinned.get("micro_batch_size", 1), pinned.get("pp", 1)
     sizes: set[int] = set()
     for replicas in divisors(problem.gpus):
         for unit in {replicas * micro, replicas * micro * stages}:
             sizes |= {wanted // unit * unit, (wanted // unit + 1) * unit}
-    ordered = sorted(sizes - {0, wanted}, key=lambda size: (abs(size - wanted), size))
-    return first_feasible((start.batch(size) for size in ordered), MOST_TRIES["batch"])
+    return sorted(sizes - {0, wanted}, key=lambda size: (abs(size - wanted), size))
 
 
 def nearest_sequence(start: Changed) -> Changed | None:

@@ -20,7 +20,7 @@ from constraints.timing.played import reported_step
 from solver.answer import Answer, answer_of
 from solver.changes import Change
 from solver.completion import best_split, completed, some_split
-from solver.single_changes import DEFAULTS, DEGREES, FOLLOWING, Asked, binding_rules, degree_changes, fitting_rules
+from solver.single_changes import DEGREES, FOLLOWING, Asked, binding_rules, degree_changes, fitting_rules, reset
 from solver.tie_breaks import tie_break_key
 from solver.verdict import Verdict
 
@@ -79,10 +79,10 @@ def _questions(verdict: Verdict) -> Iterator[tuple[Asked, list[Rule]]]:
 
 
 def _without(settings: Settings, verdict: Verdict) -> Settings:
-    """The switches, those that broken rules read at Megatron's defaults."""
+    """The switches, those that broken rules read at Megatron's defaults (:func:`~solver.single_changes.reset`)."""
     read = {name for violation in verdict.violations for name in violation.rule.reads}
-    defaults: dict[str, Any] = {f.name: getattr(DEFAULTS, f.name) for f in fields(Settings) if f.name in read}
-    return replace(settings, **defaults)
+    names = [f.name for f in fields(Settings) if f.name in read]
+    return replace(settings, **{name: reset(name, getattr(settings, name)) for name in names})
 
 
 def _at_most_one_change(asked: Asked, rules: list[Rule], judged: Layout) -> Layout | None:

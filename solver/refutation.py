@@ -13,6 +13,7 @@ from constraints.problem import GIB, Origin, Problem
 from constraints.registry import enforced_rules
 from constraints.rule import Rule, Stratum
 from solver.answer import Answer, answer_of
+from solver.batch_tolerance import FREE_BATCH
 from solver.because import Step, degree_words, gib, steps_of
 from solver.certificate import Certified, NotAConflict, certified
 from solver.conflicts import Conflicts, conflicts_of
@@ -205,11 +206,15 @@ def _blamed(problem: Problem, core: tuple[Rule, ...], told: str) -> list[Blamed]
         ("budget_bytes", f"--gpu {problem.gpu.name}"),
         ("nvlink_domain", f"--nvlink-domain {problem.nvlink_domain}"),
         ("global_batch_size", f"--global-batch-size {problem.global_batch_size}"),
+        (
+            "batch_tolerance",
+            f"--global-batch-size {problem.target_batch} --batch-tolerance {problem.tolerance_percent}",
+        ),
         ("seq_length", f"--seq-length {problem.seq_length}"),
         ("precision", f"--precision {problem.precision}"),
         ("task", f"--task {problem.task}"),
     ):
-        if name not in read or (name == "global_batch_size" and problem.global_batch_size is None):
+        if name not in read or (name in FREE_BATCH and getattr(problem, name) == FREE_BATCH[name]):
             continue
         origin = problem.origin(name)
         if name == "budget_bytes":

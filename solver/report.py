@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from constraints.problem import Problem
 from solver.answer import Answer
 from solver.neighbours import Neighbour, neighbours
 from solver.proof import COUNTS, Proof, proof_by_search
-from solver.refutation import Refutation
 from solver.request_mapping import request_mapping
 from solver.schema import SCHEMA
+
+if TYPE_CHECKING:
+    from solver.refutation import Refutation
 
 __all__ = ["Report"]
 

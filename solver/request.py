@@ -17,8 +17,8 @@ class Request:
 
     ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is
     the usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences, ``offload_optimizer`` a
-    percentage (``50%`` or 50), ``routing_imbalance`` the busiest rank's rows over the mean. ``top`` is how many layouts,
-    1 unless it is given, and with ``pareto`` how many points of the front at most.
+    percentage (``50%`` or 50), ``batch_tolerance`` another, ``routing_imbalance`` the busiest rank's rows over the mean.
+    ``top`` is how many layouts, 1 unless it is given, and with ``pareto`` how many points of the front at most.
     """
 
     model: str | None = None
@@ -29,6 +29,7 @@ class Request:
     memory_gib: float | None = None
     seq_length: int | None = None
     global_batch_size: int | None = None
+    batch_tolerance: str | float | None = None
     precision: str | None = None
     task: str | None = None
     optimizer: str | None = None

@@ -17,7 +17,7 @@ Places = Mapping[str, tuple[int, int]]
 _WHOLE = ("gpus", "gpus_per_node", "nvlink_domain", "seq_length", "global_batch_size", "top")
 _NUMBERS = ("memory_gib", "time_limit", "routing_imbalance")
 _SWITCHES = ("allow_borderline", "allow_idle", "fsdp", "packed", "expandable_segments", "pareto")
-_PERCENT = ("offload_optimizer",)
+_PERCENT = ("offload_optimizer", "batch_tolerance")
 BESIDE = ("layout",)
 """Keys that are not of the request, but stand beside it."""
 

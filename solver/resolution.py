@@ -14,6 +14,7 @@ from constraints.rule import Rule, Stratum
 from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
+from solver.batch_tolerance import asked_batch
 from solver.memory_options import imbalance_percent, switches_by_option, with_memory_options
 from solver.pinned import pinned_words, refuse_impossible_counts, similar
 from solver.request import REQUEST_KEYS, Request
@@ -58,7 +59,7 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
         nvlink_domain=_domain(request, gpu),
         budget_bytes=int((budget if budget is not None else gpu.usable_gib) * GIB),
         seq_length=seq_length,
-        global_batch_size=request.global_batch_size,
+        **asked_batch(request),
         precision=_one_of(request, "precision", PRECISIONS, "bf16"),
         task=_one_of(request, "task", TASKS, "pretrain"),
         objective=_one_of(request, "objective", OBJECTIVE_NAMES, "step-time"),
@@ -91,6 +92,8 @@ def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
     catalog = Origin("catalog", f"catalog {gpu.name}")
     for name in ("gpus_per_node", "nvlink_domain"):
         origins.setdefault(name, catalog)
+    if "global_batch_size" in origins:
+        origins["target_batch"] = origins["global_batch_size"]
     origins["budget_bytes"] = origins.get("memory_gib", catalog)
     for key, switches in switches_by_option(request).items():
         origins |= dict.fromkeys((f"option {key}", *switches) if switches else (), request.origin(key))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from constraints.context import LOSS_BY_TOKEN
 from constraints.generations import before
 from constraints.layout import NO_RECOMPUTE, Layout, PipelineSplit, Recompute, Settings
 from constraints.memory.budget import CAPACITY, memory_report
@@ -31,6 +32,7 @@ __all__ = [
     "binding_rules",
     "degree_changes",
     "fitting_rules",
+    "reset",
     "single_changes",
 ]
 
@@ -41,6 +43,12 @@ FOLLOWING = ("dp", "edp")
 LARGEST_MICRO_BATCH = 256
 MOST_BATCHES = 64
 DEFAULTS = Settings()
+
+
+def reset(name: str, was: Any) -> Any:
+    """What a switch that a broken rule reads is set to: Megatron's default, or what fine-tuning over cp needs of the loss."""
+    wanted = LOSS_BY_TOKEN.get(name)
+    return getattr(DEFAULTS, name) if wanted is None or was in (None, wanted) else wanted
 
 
 @dataclass(frozen=True)
@@ -146,11 +154,12 @@ def _candidates(verdict: Verdict) -> Iterator[tuple[Problem, Change, Layout]]:
             yield asked, Change("split", judged.split, other), replace(judged, split=other)
     read = {name for violation in verdict.violations for name in violation.rule.reads}
     for f in fields(Settings):
-        was, default = getattr(judged.settings, f.name), getattr(DEFAULTS, f.name)
-        if f.name in read and was != default:
-            reset: dict[str, Any] = {f.name: default}
-            settings = replace(judged.settings, **reset)
-            yield replace(asked, settings=settings), Change(f.name, was, default), replace(judged, settings=settings)
+        was = getattr(judged.settings, f.name)
+        now = reset(f.name, was)
+        if f.name in read and was != now:
+            switched: dict[str, Any] = {f.name: now}
+            settings = replace(judged.settings, **switched)
+            yield replace(asked, settings=settings), Change(f.name, was, now), replace(judged, settings=settings)
     yield from _batches(verdict)
 
 

@@ -1,4 +1,7 @@
-"""The main job: from a request to the best layouts, or to the rules that forbid one. Imports ortools."""
+"""The main job: from a request to the best layouts, or to the rules that forbid one. Imports ortools.
+
+What only some requests need is imported where it is needed: loading it takes as long as a small search.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,7 @@ from importlib.metadata import version
 from constraints.layout import Layout
 from constraints.problem import Problem
 from solver.answer import Answer, answer_of
-from solver.fewer_gpus import best_with_idle
 from solver.objectives import OBJECTIVES
-from solver.pareto import POINTS, pareto_layouts
-from solver.refutation import refutation_of
 from solver.report import Report
 from solver.request import Request
 from solver.resolution import resolve
@@ -50,17 +50,22 @@ def solve_problem(
     and memory, at most ``top`` (:data:`~solver.pareto.POINTS` unless it is given); each goes to ``progress`` as it is found.
     """
     started = time.monotonic()
-    top = top or (POINTS if pareto else 1)
     weighed: tuple[int, ...] = ()
     if pareto:
         problem = replace(problem, objective="step-time")
+        from solver.pareto import POINTS, pareto_layouts
+
+        top = top or POINTS
         found, solved = pareto_layouts(problem, most=top, seconds=seconds, found=progress), problem
     else:
+        top = top or 1
         found, solved, weighed = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
     refutation = None
     if found.status == "infeasible":
+        from solver.refutation import refutation_of
+
         left = max(1.0, seconds - (time.monotonic() - started))
         refutation = refutation_of(problem, seconds=left)
     return Report(
@@ -83,6 +88,8 @@ def solve_problem(
 def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem, tuple[int, ...]]:
     """The layouts, the problem they solve, on fewer GPUs where some may stay idle, and the counts that were weighed."""
     if problem.allow_idle:
+        from solver.fewer_gpus import best_with_idle
+
         return best_with_idle(problem, top=top, deadline=time.monotonic() + seconds)
     return best_layouts(problem, top=top, seconds=seconds), problem, ()
 

@@ -100,7 +100,8 @@ class _Finder:
         for rule in self.rules.values():
             if rule.relaxable and self._may(rule.id):
                 yield from self._way("advice", start, partial(Changed.relax, rule_id=rule.id))
-        if self.problem.global_batch_size is not None and "global_batch_size" in self.read and self._may("batch"):
+        asked = self.problem.global_batch_size or self.problem.target_batch
+        if asked is not None and "global_batch_size" in self.read and self._may("batch"):
             yield from self._way("batch", start, nearest_batch, batch_distance)
         if "seq_length" in self.read:
             yield from self._way("sequence", start, nearest_sequence, sequence_distance)

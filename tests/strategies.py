@@ -98,12 +98,22 @@ def problems(draw: st.DrawFn, *, most_gpus: int = 24) -> Problem:
         nvlink_domain=domain,
         budget_bytes=draw(st.integers(25, 90)) * GIB // 10 + (GIB if model.is_moe else 0),
         seq_length=seq_length,
-        global_batch_size=draw(st.one_of(st.none(), st.sampled_from([7, 16, 24, 48, 60, 96, 128]))),
+        **draw(batches()),
         precision=draw(st.sampled_from(["bf16", "bf16", "bf16", "fp8_cs"])),
         objective=draw(st.sampled_from(["step-time", "step-time", "communication", "data-parallel", "memory"])),
         settings=Settings(**settings),
         pins=draw(pins()),
     )
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> dict[str, int | None]:
+    """Free, fixed, or free within a tolerance of the one that is given."""
+    batch = draw(st.one_of(st.none(), st.sampled_from([7, 16, 24, 48, 60, 96, 128])))
+    tolerance = draw(st.sampled_from([0, 0, 0, 200, 500, 1250, 10_000])) if batch is not None else 0
+    if not tolerance:
+        return {"global_batch_size": batch}
+    return {"target_batch": batch, "batch_tolerance": tolerance}
 
 
 @st.composite

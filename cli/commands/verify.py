@@ -84,6 +84,8 @@ def _verified(page: Page, done: Verified | VerifiedOptimum) -> None:
         + f"{what} of {problem.model.name} on {problem.gpus} x {problem.gpu.name}"
     )
     batch = f"global batch {problem.global_batch_size}" if problem.global_batch_size else "any global batch"
+    if problem.target_batch is not None:
+        batch = f"global batch within {problem.tolerance_percent} of {problem.target_batch}"
     words = [f"{problem.budget_bytes / GIB:.1f} GiB usable", f"sequence length {problem.seq_length}", batch]
     page.entry("request", ", ".join([*words, problem.precision, problem.task]))
     asked = ", ".join(str(getattr(pin, "text", pin.id)) for pin in problem.pins)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from constraints.context import loss_as_said
 from constraints.layout import Layout, Settings
 from constraints.precision_names import MIXED_PRECISION
 from constraints.problem import Problem
@@ -45,12 +46,12 @@ def spelled(name: str) -> Spelling:
     return spelling
 
 
-def emitted_settings(layout: Layout) -> Settings:
+def emitted_settings(problem: Problem, layout: Layout) -> Settings:
     """The switches that Bridge is told. Interleaved stages send overlapped, as Bridge's CommOverlapConfig would have them.
 
     Megatron-Core's own default batches their sends; it takes one or the other, never both.
     """
-    settings = layout.settings
+    settings = loss_as_said(problem, layout)
     unsaid = settings.overlap_p2p_comm is None and settings.batch_p2p_comm is None
     if unsaid and layout.interleaved and layout.chunks_per_rank > 1:
         return replace(settings, overlap_p2p_comm=True, batch_p2p_comm=False)
@@ -111,7 +112,7 @@ def bridge_fields(problem: Problem, layout: Layout) -> list[tuple[str, Any]]:
     if says_mtp(problem):
         out.append(("model.mtp_num_layers", problem.model.mtp_num_layers))
     written = {path for path, _ in out}
-    for name, value in switches(emitted_settings(layout)).items():
+    for name, value in switches(emitted_settings(problem, layout)).items():
         spelling = spelled(name)
         if spelling.section and spelling.path not in written:
             out.append((spelling.path, 1 + value if spelling.kind == "version 2" else value))

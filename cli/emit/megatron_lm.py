@@ -8,6 +8,7 @@ from typing import Any
 from cli.emit.fields import says_mtp, spelled, switches, title
 from cli.emit.launch import launcher, partial_node_note
 from cli.read.files import MARK
+from constraints.context import loss_as_said
 from constraints.layout import Layout
 from constraints.precision_names import FP8_RECIPES
 from constraints.problem import Problem
@@ -65,7 +66,7 @@ def _values(problem: Problem, layout: Layout) -> dict[str, Any]:
         "recompute_method": x.recompute.method,
         "recompute_num_layers": x.recompute.num_layers,
         "recompute_modules": list(x.recompute.modules) or None,
-        **switches(x.settings),
+        **switches(loss_as_said(problem, x)),
         "use_distributed_optimizer": x.settings.use_distributed_optimizer,
     }
     if problem.model.is_moe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cli.emit.fields import says_mtp, spelled, switches, title
+from constraints.context import loss_as_said
 from constraints.layout import Layout
 from constraints.problem import Problem
 
@@ -35,7 +36,7 @@ def _mapping(problem: Problem, layout: Layout) -> dict[str, Any]:
         "recompute_method": x.recompute.method,
         "recompute_num_layers": x.recompute.num_layers,
         "recompute_modules": list(x.recompute.modules) or None,
-        **switches(x.settings),
+        **switches(loss_as_said(problem, x)),
     }
     out = {_key(name): value for name, value in values.items() if value is not None or name == "vpp"}
     out |= {"seq_length": problem.seq_length, "precision": problem.precision}

@@ -162,7 +162,10 @@ def _communication(page: Page, answer: Answer) -> None:
 def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     """Every value that the request did not give."""
     assumed = assumed_defaults(problem)
-    if problem.global_batch_size is None:
+    if problem.target_batch is not None:
+        near = f"within {problem.tolerance_percent} of {problem.target_batch:,}"
+        assumed.append(f"batch {answer.layout.global_batch_size:,} chosen {near}")
+    elif problem.global_batch_size is None:
         assumed.append(f"batch chosen near {TARGET_TOKENS // (1 << 20)} Mi tokens")
     if problem.origin("nvlink_domain").kind == "catalog":
         assumed.append(f"{problem.gpus_per_node} GPUs a node, NVLink domain {problem.nvlink_domain}")

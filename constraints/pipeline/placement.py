@@ -108,6 +108,8 @@ def _alike_inside(layers: int, pp: int, vpp: int, layer: int, tail: int) -> tupl
         lengths = [length] * (pp - 1 - longer) + [length + 1] * longer
         between = lengths[-1] * vpp + spare if pp > 2 else 0
         worst = max(layer * (lengths[0] * vpp + more), layer * between, layer * on_last + tail)
+        if best is not None and worst > best[0][0]:
+            continue
         row = [*lengths, longest]
         sizes = [lengths[0] + more, *row[1:], *(row * (vpp - 2)), *lengths, least]
         sizes[-2] += spare

@@ -16,7 +16,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from constraints.layout import Settings
 from constraints.pins import Limit, Pin, PinCount, PinRecompute
-from constraints.problem import Origin, Problem
+from constraints.problem import WHOLE, Origin, Problem
 from constraints.recompute import METHODS
 from constraints.rule import Rule
 from models_catalog import loader
@@ -29,6 +29,9 @@ PLAIN = tuple(f.name for f in fields(Problem) if f.name not in ("model", "gpu", 
 """Fields of a problem that JSON holds as they are."""
 LARGEST_COUNTS = {"gpus": 10**6, "gpus_per_node": 10**6, "nvlink_domain": 10**6, "seq_length": 10**8}
 LARGEST_COUNTS |= {"global_batch_size": 10**8, "budget_bytes": 10**16, "imbalance_percent": 10**5}
+LARGEST_COUNTS |= {"target_batch": 10**8}
+LATER: dict[str, Any] = {"target_batch": None, "batch_tolerance": 0}
+"""Fields that older certificates lack, with what they mean by that; at these values they are left out."""
 LARGEST_PINNED = 9_999_999
 MOST_PINS = 100
 FROM_FILE = Origin("file", "certificate")
@@ -54,6 +57,11 @@ def digest(value: Any) -> str:
 
 def encoded(problem: Problem) -> dict[str, Any]:
     """``problem`` as JSON holds it; where its values came from is left out."""
+    out = _whole(problem)
+    return {name: value for name, value in out.items() if name not in LATER or value != LATER[name]}
+
+
+def _whole(problem: Problem) -> dict[str, Any]:
     out: dict[str, Any] = {name: _plain(getattr(problem, name)) for name in PLAIN}
     out["model"], out["gpu"] = _entry(problem.model), _entry(problem.gpu)
     out["settings"] = {name: _plain(value) for name, value in problem.settings.changed().items()}
@@ -63,27 +71,34 @@ def encoded(problem: Problem) -> dict[str, Any]:
 
 def encoded_changes(asked: Problem, changed: Problem) -> dict[str, Any]:
     """What differs in ``changed``, field by field."""
-    before, after = encoded(asked), encoded(changed)
+    before, after = _whole(asked), _whole(changed)
     return {name: after[name] for name in after if after[name] != before[name]}
 
 
 def decoded(data: Any) -> Problem:
     """The problem that ``data`` says. Raises :class:`InvalidEncoding`."""
     names = {f.name for f in fields(Problem)} - {"origins"}
-    if not isinstance(data, Mapping) or set(data) != names:
+    if not isinstance(data, Mapping) or set(data) | set(LATER) != names:
         raise InvalidEncoding("the request has other keys than a problem")
+    data = {**LATER, **data}
     hints = get_type_hints_of(Problem)
     values = {name: _typed(name, hints[name], data[name]) for name in PLAIN}
     for name, largest in LARGEST_COUNTS.items():
         if values.get(name) is not None and not 1 <= values[name] <= largest:
             raise InvalidEncoding(f"{name} must be from 1 to {largest}")
+    if not 0 <= values["batch_tolerance"] <= WHOLE:
+        raise InvalidEncoding("batch_tolerance must be from 0 to 100 percent")
+    if values["target_batch"] is None and values["batch_tolerance"]:
+        raise InvalidEncoding("batch_tolerance is about a target_batch")
+    if values["target_batch"] is not None and values["global_batch_size"] is not None:
+        raise InvalidEncoding("a batch is fixed or has a target, not both")
     model, gpu = _model(data["model"]), _gpu(data["gpu"])
     return Problem(model=model, gpu=gpu, settings=_settings(data["settings"]), pins=_words(data["pins"]), **values)
 
 
 def decoded_changes(asked: Mapping[str, Any], changes: Any) -> Problem:
     """The problem ``asked`` (encoded) with ``changes``. Raises :class:`InvalidEncoding`."""
-    if not isinstance(changes, Mapping) or not set(changes) <= set(asked):
+    if not isinstance(changes, Mapping) or not set(changes) <= set(asked) | set(LATER):
         raise InvalidEncoding("a way out changes something that is not of the request")
     return decoded({**asked, **changes})
 

@@ -62,6 +62,7 @@ class Limits:
 
 
 REFUTATION, OPTIMUM = Limits(20_000, 1500), Limits(60_000, 20_000)
+BATCH_FROM = ("pp", "vpp", "dp", "micro_batch_size")
 ASKED_FOR_OPTIMUM = 2
 """Dear questions that may be asked for each one that closes a leaf."""
 
@@ -228,12 +229,19 @@ def _orders(rules: Sequence[Rule], space: Space) -> Iterator[tuple[str, ...]]:
         yield tuple(name for name in dict.fromkeys([*pinned, *FIRST]) if name in space.root)
 
 
+def _behind_batch(scope: Sequence[str], space: Space) -> tuple[str, ...]:
+    """What a batch follows from that is not fixed, for a reason that reads it."""
+    fixed = "num_microbatches" in space.root
+    return () if fixed or not {"global_batch_size", "num_microbatches"} & set(scope) else BATCH_FROM
+
+
 class _Grower:
     def __init__(self, reasons: Sequence[Reason], space: Space, order: tuple[str, ...], limits: Limits) -> None:
         self.reasons, self.space, self.order, self.limits = reasons, space, order, limits
         self.leaves = self.bounds = 0
         ordered = sorted(range(len(reasons)), key=lambda i: (reasons[i].dear, len(reasons[i].scope), i))
-        self.asked = {name: [i for i in ordered if reasons[i].dear or name in reasons[i].scope] for name in order}
+        scopes = [{*reason.scope, *_behind_batch(reason.scope, space)} for reason in reasons]
+        self.asked = {name: [i for i in ordered if reasons[i].dear or name in scopes[i]] for name in order}
         self.asked["pp"] = [
             i for i in ordered if i in {*self.asked["pp"], *self.asked["vpp"]}
         ]  # vpp is narrowed with it

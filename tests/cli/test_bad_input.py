@@ -47,6 +47,22 @@ FLAGS = {
     "unknown command": Bad(["sovle"], ["no command 'sovle'", "Did you mean solve?"]),
     "unknown option": Bad([*ASK, "--gpuz", "3"], ["--gpuz"]),
     "option of another command": Bad([*ASK, "--pareto-front"], ["--pareto-front"]),
+    "a tolerance of no batch": Bad(
+        [*ASK, "--batch-tolerance", "2%"], ["--batch-tolerance", "give --global-batch-size"]
+    ),
+    **{
+        f"a tolerance of {word}": Bad(
+            [*ASK, "--global-batch-size", "64", f"--batch-tolerance={word}"], ["--batch-tolerance", says]
+        )
+        for word, says in {
+            "-2%": "from 0% to 100%",
+            "100.01%": "from 0% to 100%",
+            "some": "must be a percentage",
+            "2%%": "must be a percentage",
+            "1e1": "must be a percentage",
+            "2.125": "two decimals",
+        }.items()
+    },
     "routing more balanced than balanced": Bad([*ASK, "--routing-imbalance", "0.5"], ["routing_imbalance", "from 1"]),
     "more than the whole optimizer": Bad([*ASK, "--offload-optimizer", "150%"], ["offload_optimizer", "100%"]),
     "offload that is no number": Bad([*ASK, "--offload-optimizer", "half"], ["offload_optimizer", "half"]),

@@ -187,7 +187,7 @@ def test_every_format_is_read_back_as_the_same_layout(name, case, tmp_path):
     asked, layout = case
     text = FORMATS[name](asked, layout)
     found, of = read_back(text, asked, tmp_path)
-    told = replace(layout, settings=emitted_settings(layout)) if name.startswith("bridge") else layout
+    told = replace(layout, settings=emitted_settings(asked, layout)) if name.startswith("bridge") else layout
     assert difference(found, told) == {}, text
     assert (of.seq_length, of.precision, of.model) == (asked.seq_length, asked.precision, asked.model)
 

@@ -26,6 +26,7 @@ CHANGES: dict[str, Any] = {
     "memory_gib": 70.5,
     "seq_length": 8192,
     "global_batch_size": 512,
+    "batch_tolerance": "2.5%",
     "precision": "fp8_cs",
     "task": "sft",
     "optimizer": "precision-aware",
@@ -44,6 +45,7 @@ CHANGES: dict[str, Any] = {
     "pareto": True,
     "time_limit": 20.0,
 }
+NEEDS = {"batch_tolerance": {"global_batch_size": 1024}}
 WORDS = {"pin": ("tp=2",), "limit": ("tp<=2",), "relax": ("topology.tp-in-domain",)}
 
 
@@ -58,7 +60,8 @@ def test_every_key_of_a_request_is_tried_here():
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_value_that_is_given_is_told_with_its_flag(name):
-    before, after = told(request_from(dict(SMALL))), told(request_from(SMALL | {name: CHANGES[name]}))
+    base = SMALL | NEEDS.get(name, {})
+    before, after = told(request_from(base)), told(request_from(base | {name: CHANGES[name]}))
     flag = {"model": "MODEL", "expandable_segments": "--no-expandable-segments"}
     assert after[name] == {"value": CHANGES[name], "origin": flag.get(name, "--" + name.replace("_", "-"))}
     assert before[name]["value"] != CHANGES[name]
@@ -68,7 +71,7 @@ def test_a_value_that_is_given_is_told_with_its_flag(name):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_library_is_a_place_too(name):
-    assert told(Request(**(SMALL | {name: CHANGES[name]})))[name]["origin"] == f"request.{name}"
+    assert told(Request(**(SMALL | NEEDS.get(name, {}) | {name: CHANGES[name]})))[name]["origin"] == f"request.{name}"
 
 
 @pytest.mark.parametrize(

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 
 import pytest
 
-from tests.cli.running import run
+from tests.cli.running import Outcome
 
 SMALL = ("llama-3.1-8b", "--gpus", "8", "--gpu", "h100")
-ROOM = ("solver.", "ortools.")
+WITHOUT = "import sys; sys.modules['ortools'] = None; from cli.main import main; main()"
 
 
-@pytest.fixture(autouse=True)
-def no_solver(monkeypatch):
-    """As if ortools had never been there: neither it nor what was imported with it."""
-    for name in [name for name in sys.modules if name.startswith(ROOM)]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "ortools", None)
+def run(*args: str) -> Outcome:
+    """The command in a process where ortools cannot be imported."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT, *args], capture_output=True, text=True, check=False)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize(

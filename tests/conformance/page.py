@@ -26,6 +26,9 @@ Each question is a model and a layout. The real Megatron Bridge configuration is
 job would go before it computes: validation, process groups at the real world size, the split of layers, the model itself
 with Transformer Engine's modules (without storage), the batch, the schedule, the router and the entry of attention. Only
 compiled code is replaced. The first thing that raises is the verdict; `meshwright check` is held to the same verdict.
+
+Questions are put to the configuration itself. What Bridge's training script sets before that, since 0.19 the loss by token of
+fine-tuning over context parallelism, is said as the configuration has it: false unless the question says otherwise.
 """
 
 

@@ -19,6 +19,10 @@ from tests.conformance.verdict_file import Recorded
 
 __all__ = ["Compared", "compared", "generation_of"]
 
+CONTAINER = {"model.calculate_per_token_loss": False}
+"""Defaults that the questions, containers put to ``ConfigContainer.validate`` itself, leave as they are, where Bridge's
+runner would have set them first (``constraints.context``)."""
+
 REFUSED = "input"
 """Stands where a rule would for a question that meshwright refuses to read."""
 
@@ -71,7 +75,7 @@ def _judged(recorded: Recorded, model: ModelSpec, generation: str) -> Compared:
     asked = {name: line[name] for name in ("gpus", "seq_length", "precision", "task") if name in line}
     request = Request(gpu=line["gpu"], megatron=generation, **asked)
     try:
-        verdict = judge(request, line["layout"], model=model, gpu=load_gpu(line["gpu"]), figures=False)
+        verdict = judge(request, CONTAINER | line["layout"], model=model, gpu=load_gpu(line["gpu"]), figures=False)
     except MeshwrightError as error:
         return Compared(recorded, (REFUSED,), str(error))
     return Compared(recorded, tuple(violation.rule.id for violation in verdict.violations))

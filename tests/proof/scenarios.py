@@ -44,6 +44,9 @@ SCENARIOS: dict[str, str] = {
     "llama70b_97": "llama-3.1-70b --gpus 97 --gpu h100",
     "qwen235b_101": "qwen3-235b-a22b --gpus 101 --gpu h200",
     "batch_1000_on_96": "llama-3.1-8b --gpus 96 --gpu h100 --global-batch-size 1000 --pin tp=2 --pin pp=1 --pin cp=1",
+    "batch_1000_on_96_within_half_a_percent": (
+        "llama-3.1-8b --gpus 96 --gpu h100 --global-batch-size 1000 --batch-tolerance 0.5% --pin tp=2 --pin pp=1 --pin cp=1"
+    ),
     "prime_batch": "llama-3.1-70b --gpus 64 --gpu h100 --global-batch-size 127 --pin dp=8",
     # memory
     "llama405b_8": "llama-3.1-405b --gpus 8 --gpu h100",

@@ -211,6 +211,12 @@ EXAMPLES: dict[str, Example] = {
         asked_batch=1024,
         global_batch_size=512,
     ),
+    "batch.tolerance": _example(
+        "--global-batch-size 1000 --batch-tolerance 2% with a batch of 1024: 2.4% more",
+        target_batch=1000,
+        batch_tolerance=200,
+        global_batch_size=1024,
+    ),
     "batch.near-target": _example(
         "vpp=2 pp=8 dp=192 mbs=4 at 4096 tokens: the least batch is 6144 sequences, six times the target",
         vpp=2,

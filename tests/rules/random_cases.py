@@ -72,6 +72,8 @@ def random_problem(rng: Random, rule: Rule, *, pins: tuple[Rule, ...] | None = N
         drawn["gpus"] = VARIED["gpus"](rng, drawn)
     if rng.random() < 0.5:
         drawn["global_batch_size"] = VARIED["global_batch_size"](rng, drawn)
+    if drawn.get("target_batch"):
+        drawn["global_batch_size"] = None
     if "E" in (drawn.get("hybrid_override_pattern") or ""):  # the catalog refuses such layers without experts
         drawn["num_moe_experts"] = drawn.get("num_moe_experts") or 8
     if not drawn.get("num_moe_experts") and "moe_ffn_hidden_size" not in rule.reads:

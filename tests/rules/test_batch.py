@@ -27,6 +27,18 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ),
     ("batch.requested", model(), {"asked_batch": 1024, "global_batch_size": 512}, ("1024", "512")),
     (
+        "batch.tolerance",
+        model(),
+        {"target_batch": 1000, "batch_tolerance": 250, "global_batch_size": 1026},
+        ("within 2.5% of 1000", "from 975 to 1025", "1026: 2.6% more"),
+    ),
+    (
+        "batch.tolerance",
+        model(),
+        {"target_batch": 1000, "batch_tolerance": 1, "global_batch_size": 999},
+        ("from 1000 to 1000", "0.1% less"),
+    ),
+    (
         "batch.near-target",
         model(),
         {"gpus": 1536, "pp": 8, "vpp": 2, "micro_batch_size": 4, "seq_length": 4096},
@@ -50,6 +62,15 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ),
     ("batch.requested", model(), {"asked_batch": 512, "global_batch_size": 512}),
     ("batch.requested", model(), {"global_batch_size": 512}),
+    ("batch.tolerance", model(), {"target_batch": 1000, "batch_tolerance": 250, "global_batch_size": 1025}),
+    ("batch.tolerance", model(), {"target_batch": 1000, "batch_tolerance": 250, "global_batch_size": 975}),
+    ("batch.tolerance", model(), {"target_batch": 1000, "batch_tolerance": 10_000, "global_batch_size": 1}),
+    ("batch.tolerance", model(), {"global_batch_size": 1026}),
+    (
+        "batch.near-target",
+        model(),
+        {"gpus": 8, "micro_batch_size": 8, "seq_length": 1 << 20, "target_batch": 64, "global_batch_size": 64},
+    ),
     (
         "batch.near-target",
         model(),

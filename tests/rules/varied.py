@@ -100,6 +100,8 @@ VARIED: dict[str, Callable[[Random, dict[str, Any]], Any]] = {
     "nvlink_domain": _of(1, 2, 4, 6, 8, 72),
     "seq_length": _of(1000, 1001, 4096, 4100, 6144, 8192, 524_288, 1_048_576),
     "global_batch_size": _of(None, None, None, 7, 16, 24, 48, 60, 128),
+    "target_batch": _of(None, 7, 16, 24, 48, 60, 128),
+    "batch_tolerance": _of(100, 250, 500, 1000, 5000, 10_000),
     "precision": _of("bf16", "fp16", "fp8_cs", "fp8_ds", "fp8_mx", "nvfp4"),
     "megatron": _of("0.16", "0.19", "0.20"),
     "task": _of("pretrain", "sft", "lora"),
@@ -147,8 +149,8 @@ VARIED: dict[str, Callable[[Random, dict[str, Any]], Any]] = {
     "num_layers_at_end_in_bf16": _of(0, 1, 2, 5),
     "fp8_param_gather": _of(*SWITCH),
     "dataset_seq_length": _of(None, 1000, 4096, 8192),
-    "calculate_per_token_loss": _of(*SWITCH),
-    "average_in_collective": _of(*SWITCH),
+    "calculate_per_token_loss": _of(None, True, False),
+    "average_in_collective": _of(None, True, False),
     "packed_sequences": _of(None, "offline", "in-batch", "in_batch"),
 }
 """How each value that rules read is drawn, given what was drawn before (``num_layers`` comes first)."""

@@ -46,6 +46,14 @@ global_batch_size: 1024
     assert {job.base.global_batch_size for job in jobs} == {1024}
 
 
+def test_all_jobs_share_a_tolerance(tmp_path: Path) -> None:
+    shared = "global_batch_size: 1000\nbatch_tolerance: 2%\n"
+    jobs = Jobs(zoo_of(tmp_path, f"models: llama-3.1-8b\n{CLUSTERS}{shared}"))
+    assert [(job.base.target_batch, job.base.batch_tolerance) for job in jobs] == [(1000, 200)]
+    with pytest.raises(MeshwrightError, match="batch_tolerance"):
+        list(Jobs(zoo_of(tmp_path, f"models: llama-3.1-8b\n{CLUSTERS}batch_tolerance: 2%\n")))
+
+
 def test_all_means_every_model_of_the_catalog(tmp_path: Path) -> None:
     assert models_of(tmp_path, "all") == model_names()
 
