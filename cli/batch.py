@@ -42,7 +42,7 @@ def judge_file(path: str, defaults: Request, output: str | None) -> int:
     ``defaults`` holds what lines do not say. Raises :class:`~models_catalog.errors.InvalidEntry` if the file cannot be read.
     """
     code = LEGAL
-    answering = path == "-" and output is None and sys.stdout is not None
+    answering = path == "-" and output is None
     with _opened(path) as file, writer(output) as write:
         for verdict, status in verdicts(file, path, defaults):
             write(json.dumps(verdict) + "\n")
@@ -76,7 +76,7 @@ class _Bench:
             echo |= {key: data[key] for key in ECHOED if isinstance(data.get(key), str | int)}
             return self._judged(data, place, echo)
         except (MeshwrightError, CatalogError) as error:
-            return {**echo, "legal": None, "error": str(error)}, UNREADABLE
+            return {**echo, "legal": None, "error": _placed(error, place)}, UNREADABLE
         except RecursionError:
             return {**echo, "legal": None, "error": f"{place}: is nested too deeply"}, UNREADABLE
         except Exception as error:  # a bug of ours spoils one line, not the file
@@ -138,6 +138,12 @@ class _Bench:
                 _inline_gpu(entry, place) if isinstance(entry, dict) else find_gpu(replace(request, gpu=key))
             )
         return self.gpus[key]
+
+
+def _placed(error: MeshwrightError | CatalogError, place: str) -> str:
+    """What is wrong and where: what a line leaves out has no place of its own."""
+    missing = isinstance(error, MeshwrightError) and error.origin.kind == "request"
+    return f"{error} ({place})" if missing else str(error)
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:

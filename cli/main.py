@@ -9,12 +9,19 @@ from typing import Any
 
 import click
 
+from cli import solver_package
+from cli.interrupts import Interrupts
+from cli.streams import remark, silence
+
 __all__ = ["main"]
 
 FOUND, NONE, USAGE, UNDECIDED, INTERNAL = 0, 1, 2, 3, 70
 """Exit codes: found or legal; infeasible or illegal, proved; bad input; undecided; internal disagreement."""
 
-INTERRUPTED = 130
+INTERRUPTED, READER_LEFT = 130, 141
+"""As shells have them: Ctrl-C, and a reader of standard output that left before the answer was whole."""
+
+NAME, COMPLETE = "meshwright", "_MESHWRIGHT_COMPLETE"
 
 COMMANDS = {
     "solve": "Synthesize the best layout, or say which rules forbid one.",
@@ -55,7 +62,7 @@ class Lazy(click.Group):
 
 
 @click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="meshwright", prog_name="meshwright")
+@click.version_option(package_name="meshwright", prog_name=NAME)
 def cli() -> None:
     """Parallelism layouts for Megatron, synthesized by a constraint solver, or the reason why there is none.
 
@@ -67,17 +74,21 @@ def cli() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit; errors are one clear message on standard error, never a traceback."""
-    code = FOUND
-    try:
+    with Interrupts() as interrupts:
         try:
             code = _run(args)
-        finally:
-            if sys.stdout is not None:  # closed by whoever started us
-                sys.stdout.flush()
-    except BrokenPipeError:  # the reader (head, less) has gone: nothing is left to say
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        code = _interrupted()
+        except BrokenPipeError:
+            silence(sys.stdout)
+            code = READER_LEFT
+        except KeyboardInterrupt:
+            code = INTERRUPTED
+        except Exception as error:  # the last line of defence: a bug of ours is never an answer
+            if os.environ.get("MESHWRIGHT_TRACEBACK"):
+                raise
+            code = INTERRUPTED if interrupts.came else _failed(error)
+    if code == INTERRUPTED:
+        exec("")  # CPython notes an interrupt that passes through another exec, and would end by the signal
+        remark("interrupted")
     sys.exit(code)
 
 
@@ -85,12 +96,8 @@ def _run(args: list[str] | None) -> int:
     from constraints.errors import MeshwrightError
     from models_catalog.errors import CatalogError
 
-    color = False if os.environ.get("NO_COLOR") else None
     try:
-        result = cli.main(args, prog_name="meshwright", standalone_mode=False, color=color)
-        return result if isinstance(result, int) else FOUND
-    except click.exceptions.Abort:
-        return _interrupted()
+        return _invoked(sys.argv[1:] if args is None else args)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         _complain(error.format_message(), context.command_path if context else None)
@@ -100,29 +107,48 @@ def _run(args: list[str] | None) -> int:
         return USAGE
     except BrokenPipeError:
         raise
-    except Exception as error:  # the last line of defence: a bug of ours is never an answer
-        if os.environ.get("MESHWRIGHT_TRACEBACK"):
+    except OSError as error:
+        if error.filename is not None:
             raise
-        click.echo(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "This is a bug in meshwright, not an answer. Set MESHWRIGHT_TRACEBACK=1 and run again for a report.",
-            err=True,
-        )
-        return INTERNAL
+        from cli.output import lost
+
+        _complain(str(lost(error)))  # click's own pages: what a command prints says so itself
+        return USAGE
+
+
+def _invoked(args: list[str]) -> int:
+    """The command's exit code. Click's own ``main`` would make 1, "proved", of a reader that leaves."""
+    if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(cli, {}, NAME, COMPLETE, instruction)
+    try:
+        with cli.make_context(NAME, list(args), color=False if os.environ.get("NO_COLOR") else None) as context:
+            result = cli.invoke(context)
+    except click.exceptions.Exit as left:
+        return left.exit_code
+    return result if isinstance(result, int) else FOUND
+
+
+def _failed(error: Exception) -> int:
+    """Say what is missing, or that it is a bug."""
+    if solver_package.is_missing(error):
+        name = solver_package.NAME
+        _complain(f"{name}, which looks for layouts, cannot be imported ({error}): pip install {name}")
+        return USAGE
+    remark(
+        f"internal error: {type(error).__name__}: {error}\n"
+        "This is a bug in meshwright, not an answer. Set MESHWRIGHT_TRACEBACK=1 and run again for a report."
+    )
+    return INTERNAL
 
 
 def _complain(message: str, command: str | None = None) -> None:
     """One error, its control characters made visible; ``command`` is the one whose help may help."""
     shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in message)
-    color = False if os.environ.get("NO_COLOR") else None
-    click.echo(f"{click.style('error', fg='red', bold=True)}: {shown}", err=True, color=color)
+    remark(f"{click.style('error', fg='red', bold=True)}: {shown}")
     if command:
-        click.echo(f"Try '{command} --help' for help.", err=True)
-
-
-def _interrupted() -> int:
-    click.echo("interrupted", err=True)
-    return INTERRUPTED
+        remark(f"Try '{command} --help' for help.")
 
 
 if __name__ == "__main__":

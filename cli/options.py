@@ -164,7 +164,7 @@ def request_and_layout(flags: dict[str, Any]) -> Given:
         value = flags.get(name)
         if value is None or (name in REPEATED and not value):
             continue
-        flag = Origin("flag", "MODEL" if name == "model" else "--" + name.replace("_", "-"))
+        flag = Origin("flag", _flag(name, value))
         if name in REPEATED:
             origins |= {f"{name} {word}": flag for word in value}
             value = (*_not_repeated(values.get(name, ()), value), *value)
@@ -172,6 +172,13 @@ def request_and_layout(flags: dict[str, Any]) -> Given:
         origins[name] = flag
     layout_origin = origins.pop("layout", Origin("file", path or ""))
     return Given(Request(**values, origins=origins), layout, layout_origin)
+
+
+def _flag(name: str, value: Any) -> str:
+    """How it was typed."""
+    if name == "model":
+        return "MODEL"
+    return f"--{'no-' if value is False else ''}{name.replace('_', '-')}"
 
 
 def _not_repeated(words: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -136,7 +136,8 @@ def _settle_precision(asked: Asked, said: Mapping[str, Any]) -> None:
     try:
         precision = precision_of(said)
     except ValueError as error:
-        raise LayoutError(word.text, None, word.origin, str(error)) from None
+        own = word.text.rpartition(".")[2]  # that word may be the one that is not known, or stand beside it
+        raise LayoutError(word.text, None, word.origin, str(error).removeprefix(f"{own} ")) from None
     if precision is not None:
         weak = not said.keys() - {"bf16", "fp16"}
         asked.request["precision"] = Word(word.text, precision, word.origin, weak)

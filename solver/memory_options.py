@@ -20,6 +20,7 @@ __all__ = [
     "OPTIMIZERS",
     "imbalance_percent",
     "option_behind",
+    "option_values",
     "option_words",
     "switches_by_option",
     "with_memory_options",
@@ -94,6 +95,20 @@ def option_words(settings: Settings, key: str) -> str:
     """
     optimizer = "precision-aware" if settings.use_distributed_optimizer else "plain"
     return _WORDS[key].format(optimizer=optimizer, share=settings.optimizer_offload_fraction * 100)
+
+
+def option_values(problem: Problem) -> dict[str, Any]:
+    """The memory options of a problem as a request says them, by key; switches that were pinned are none of theirs."""
+    settings, given = problem.settings, {key for key in _WORDS if f"option {key}" in problem.origins}
+    changed = "precision-aware" if settings.use_distributed_optimizer else "plain"
+    share = f"{settings.optimizer_offload_fraction * 100:g}%"
+    return {
+        "optimizer": changed if "optimizer" in given else OPTIMIZERS[0],
+        "grad_dtype": "bf16" if "grad_dtype" in given else GRADIENT_TYPES[0],
+        "fsdp": "fsdp" in given,
+        "offload_optimizer": share if "offload_optimizer" in given else None,
+        "packed": "packed" in given,
+    }
 
 
 def imbalance_percent(request: Request) -> int:

@@ -31,14 +31,14 @@ def pareto_layouts(
 ) -> Found:
     """Layouts that are best in step time or memory, or between: each the fastest with its memory, the leanest at its time.
 
-    ``most`` of them lie about evenly between the fastest and the leanest; ``None`` is all. Each is passed to ``found`` as it
-    comes. ``feasible`` if the time ran out before the last. Raises :class:`~solver.search.Disagreement` if a solution
-    breaks a rule.
+    At most ``most`` of them, about evenly between the fastest and the leanest, both included (unless it is 1); ``None`` is
+    all. Each is passed to ``found`` as it comes. ``feasible`` if the time ran out before the last. Raises
+    :class:`~solver.search.Disagreement` if a solution breaks a rule.
     """
     front = _Front(replace(problem, objective="step-time"), time.monotonic() + seconds)
     layouts: list[Layout] = []
-    gap = 1
-    while True:
+    gap, least = 1, 0
+    while most is None or len(layouts) < most:
         status, layout = front.fastest()
         if layout is None:
             break
@@ -48,9 +48,12 @@ def pareto_layouts(
         if status != "optimal":
             return Found("feasible", tuple(layouts), weighed=front.weighed)
         held = front.memory_of(layout)
-        if len(layouts) == 1 and most is not None:
-            gap = max(1, (held - front.least_memory(layout)) // max(1, most - 1))
-        front.below(held - gap)
+        if len(layouts) == 1 and most is not None and most > 1:
+            least = front.least_memory(layout)
+            gap = max(1, -(-(held - least) // (most - 1)))
+        front.below(max(held - gap, least) if held > least else held - gap)
+    else:
+        return Found("optimal", tuple(layouts), weighed=front.weighed)
     if not layouts:
         return Found(status, ())
     return Found("optimal" if status == "infeasible" else "feasible", tuple(layouts), weighed=front.weighed)

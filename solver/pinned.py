@@ -40,6 +40,7 @@ SWITCHES = tuple(f.name for f in fields(Settings))
 COUNTED = {"recompute_method": "method", "recompute_num_layers": "num_layers"}
 """How full recompute goes: the name of a pin, and what it is called there."""
 PINNABLE = (*DECISIONS, "recompute", *COUNTED, "mtp_num_layers", *SWITCHES)
+OTHERS = f"; what can: {', '.join(n for n in PINNABLE if n not in SWITCHES)}, and Megatron's switches, as in cp_comm_type=a2a"
 LARGEST = 9_999_999
 
 _LIMIT = re.compile(r"\s*([A-Za-z_]+)\s*(<=|>=|<|>)\s*(-?\d{1,8})\s*")
@@ -130,7 +131,7 @@ def _split(request: Request, word: str) -> tuple[str, str]:
         raise _error(request, word, "must be KEY=VALUE, as in tp=4")
     name = canonical_name(key.strip())
     if name not in PINNABLE:
-        raise _error(request, word, f"{key.strip()} cannot be pinned{similar(key, PINNABLE)}")
+        raise _error(request, word, f"{key.strip()} cannot be pinned{similar(key, PINNABLE) or OTHERS}")
     return name, value.strip()
 
 
@@ -167,8 +168,11 @@ def _limit(request: Request, word: str) -> Rule:
         raise RequestError("limit", word, origin, "must be KEY<=NUMBER (or >=, <, >), as in 'tp<=4'")
     name = canonical_name(matched[1])
     sized = [decision for decision in DECISIONS if decision != "sp"]
+    others = f"; what has: {', '.join(sized)}"
     if name not in sized:
-        raise RequestError("limit", word, origin, f"{matched[1]} has no size to limit{similar(matched[1], sized)}")
+        raise RequestError(
+            "limit", word, origin, f"{matched[1]} has no size to limit{similar(matched[1], sized) or others}"
+        )
     return Limit(name, DECISIONS[name], matched[2], int(matched[3]), origin)
 
 

@@ -7,11 +7,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from constraints.problem import Problem
-from solver.answer import Answer, gib
+from solver.answer import Answer
 from solver.neighbours import Neighbour, neighbours
 from solver.proof import COUNTS, Proof, proof_by_search
+from solver.request_mapping import request_mapping
 from solver.schema import SCHEMA
-from solver.verdict import plain
 
 if TYPE_CHECKING:
     from solver.refutation import Refutation
@@ -38,6 +38,10 @@ class Report:
     wall_seconds: float | None
     certified: Proof | None = None
     """Where no layout is better than the first, and a certificate of that was checked: what it proves by."""
+    top: int | None = None
+    pareto: bool = False
+    time_limit: float | None = None
+    """What the search was told: how many layouts, whether a front of them, and the seconds it had."""
     counts_weighed: bool = True
     """False if some layouts with recompute by count that may be better were not tried."""
     gpus_weighed: tuple[int, ...] = ()
@@ -86,26 +90,5 @@ class Report:
         }
 
     def _request(self) -> dict[str, Any]:
-        """Every value of the problem with its origin."""
-        problem = self.asked
-        values = {
-            "model": problem.model.name,
-            "gpu": problem.gpu.name,
-            "gpus": problem.gpus,
-            "gpus_per_node": problem.gpus_per_node,
-            "nvlink_domain": problem.nvlink_domain,
-            "memory_gib": gib(problem.budget_bytes),
-            "seq_length": problem.seq_length,
-            "global_batch_size": problem.target_batch or problem.global_batch_size,
-            **({"batch_tolerance": problem.tolerance_percent} if problem.target_batch is not None else {}),
-            "precision": problem.precision,
-            "task": problem.task,
-            "objective": problem.objective,
-            "stack": problem.stack,
-            "megatron": problem.megatron,
-            "mtp_num_layers": problem.model.mtp_num_layers,
-        }
-        out = {name: {"value": plain(value), "origin": str(problem.origin(name))} for name, value in values.items()}
-        for pin in problem.pins:
-            out[pin.id] = {"value": pin.statement, "origin": str(getattr(pin, "origin", "request"))}
-        return out
+        """Every value that was asked for or assumed, with its origin."""
+        return request_mapping(self.asked, {"top": self.top, "pareto": self.pareto, "time_limit": self.time_limit})

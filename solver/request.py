@@ -18,6 +18,7 @@ class Request:
     ``pin`` holds ``KEY=VALUE`` words, ``limit`` words such as ``tp<=4``, ``relax`` rule ids. Sizes: ``memory_gib`` is
     the usable memory of a GPU in GiB, ``seq_length`` tokens, ``global_batch_size`` sequences, ``offload_optimizer`` a
     percentage (``50%`` or 50), ``batch_tolerance`` another, ``routing_imbalance`` the busiest rank's rows over the mean.
+    ``top`` is how many layouts, 1 unless it is given, and with ``pareto`` how many points of the front at most.
     """
 
     model: str | None = None
@@ -46,17 +47,24 @@ class Request:
     allow_borderline: bool = False
     allow_idle: bool = False
     stack: str | None = None
-    top: int = 1
+    top: int | None = None
     pareto: bool = False
     time_limit: float = 60.0
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def origin(self, name: str, word: str | None = None) -> Origin:
         """Where the value of ``name`` came from (of one ``word`` of a repeated key); the default's place if it was not
-        given."""
+        given, and that of a caller of the library, ``request.NAME``, if nobody says where."""
         if word is not None and f"{name} {word}" in self.origins:
             return self.origins[f"{name} {word}"]
-        return self.origins.get(name, Origin("default", f"default {name}"))
+        if name in self.origins:
+            return self.origins[name]
+        return Origin("request", f"request.{name}") if self.gives(name) else Origin("default", f"default {name}")
+
+    def gives(self, name: str) -> bool:
+        """True if ``name`` is not as it is left out."""
+        left_out = getattr(Request, name, None)
+        return bool(getattr(self, name, left_out) != left_out)
 
 
 REQUEST_KEYS = tuple(f.name for f in fields(Request) if f.name != "origins")

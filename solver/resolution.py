@@ -17,7 +17,7 @@ from models_catalog.schema import GpuSpec, ModelSpec
 from solver.batch_tolerance import asked_batch
 from solver.memory_options import imbalance_percent, switches_by_option, with_memory_options
 from solver.pinned import pinned_words, refuse_impossible_counts, similar
-from solver.request import Request
+from solver.request import REQUEST_KEYS, Request
 
 __all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_model", "resolve"]
 
@@ -39,8 +39,8 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
     """
     for name, largest in LARGEST.items():
         _whole(request, name, largest)
-    gpus = _required(request, "gpus", "--gpus N")
     model = model or find_model(request)
+    gpus = _required(request, "gpus", "--gpus N")
     gpu = gpu or find_gpu(request)
     pinned = pinned_words(request)
     if pinned.model_fields:
@@ -88,7 +88,7 @@ def _domain(request: Request, gpu: GpuSpec) -> int:
 
 
 def _origins(request: Request, gpu: GpuSpec) -> dict[str, Origin]:
-    origins = dict(request.origins)
+    origins = {name: request.origin(name) for name in REQUEST_KEYS if request.gives(name)} | dict(request.origins)
     catalog = Origin("catalog", f"catalog {gpu.name}")
     for name in ("gpus_per_node", "nvlink_domain"):
         origins.setdefault(name, catalog)
@@ -188,12 +188,13 @@ def _relaxed(request: Request) -> frozenset[str]:
     from constraints.registry import RULES, rule_named
 
     ids = [rule.id for rule in RULES if rule.relaxable] if request.relax else []
+    relaxable = f"; what can be relaxed: {', '.join(ids)}"
     for rule_id in request.relax:
         rule, origin = rule_named(rule_id), request.origin("relax", rule_id)
         if rule is None:
-            raise RequestError("relax", rule_id, origin, f"is not a rule{similar(rule_id, ids)}")
+            raise RequestError("relax", rule_id, origin, f"is not a rule{similar(rule_id, ids) or relaxable}")
         if rule.id not in ids:
-            raise RequestError("relax", rule_id, origin, f"{_firm(rule)}; what can be relaxed: {', '.join(ids)}")
+            raise RequestError("relax", rule_id, origin, f"{_firm(rule)}{relaxable}")
     return frozenset(request.relax)
 
 

@@ -21,6 +21,7 @@ from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs, forbid, recomputing_more, with_other_chunks
 from solver.ranking import Ranking
+from solver.running import solved
 from solver.tie_breaks import tie_break_key
 from solver.work import part_of_work, spend, work_left, work_spent
 
@@ -93,12 +94,12 @@ def new_solver(seconds: float) -> cp_model.CpSolver:
 
 
 def run(model: cp_model.CpModel, solver: cp_model.CpSolver) -> int:
-    """Solve and return CP-SAT's status. Raises :class:`ModelError` for an invalid model."""
-    status = solver.solve(model)
+    """Solve and return CP-SAT's status; Ctrl-C ends it. Raises :class:`ModelError` for an invalid model."""
+    status = solved(solver, model)
     spend(solver.deterministic_time)
     if status == cp_model.MODEL_INVALID:
         raise ModelError(model.validate())
-    return int(status)
+    return status
 
 
 def best_layouts(

@@ -23,7 +23,7 @@ __all__ = ["solve", "solve_problem"]
 
 
 def solve(request: Request) -> Report:
-    """Find the best ``request.top`` layouts, or the rules that conflict.
+    """Find the best layouts, as many as the request asks for, or the rules that conflict.
 
     Raises what :func:`solver.resolution.resolve` raises for bad input, and :class:`solver.search.Disagreement` if the
     solver and the rules outside it disagree (never an answer).
@@ -39,24 +39,26 @@ def solve(request: Request) -> Report:
 def solve_problem(
     problem: Problem,
     *,
-    top: int = 1,
+    top: int | None = None,
     pareto: bool = False,
     seconds: float = 60.0,
     progress: Callable[[Layout], object] | None = None,
 ) -> Report:
     """:func:`solve` for a problem that is already resolved.
 
-    With ``pareto`` the layouts are those that no other beats in both step time and memory; each goes to ``progress`` as it is
-    found.
+    ``top`` is how many layouts, 1 unless it is given. With ``pareto`` they are those that no other beats in both step time
+    and memory, at most ``top`` (:data:`~solver.pareto.POINTS` unless it is given); each goes to ``progress`` as it is found.
     """
     started = time.monotonic()
     weighed: tuple[int, ...] = ()
     if pareto:
         problem = replace(problem, objective="step-time")
-        from solver.pareto import pareto_layouts
+        from solver.pareto import POINTS, pareto_layouts
 
-        found, solved = pareto_layouts(problem, seconds=seconds, found=progress), problem
+        top = top or POINTS
+        found, solved = pareto_layouts(problem, most=top, seconds=seconds, found=progress), problem
     else:
+        top = top or 1
         found, solved, weighed = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
@@ -75,6 +77,9 @@ def solve_problem(
         refutation=refutation,
         solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
+        top=top,
+        pareto=pareto,
+        time_limit=seconds,
         counts_weighed=found.weighed,
         gpus_weighed=weighed,
     )

@@ -10,6 +10,7 @@ import click
 
 from cli.catalog_filter import Filter
 from cli.output import deliver
+from cli.streams import remark
 
 __all__ = ["command"]
 
@@ -119,7 +120,7 @@ def _list(
     elif chosen:
         deliver(text(chosen), output)
     else:
-        click.echo("no entry is like that", err=True)
+        remark("no entry is like that")
 
 
 def _data(value: Any, format_: str) -> str:

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import solver_package
 from cli.completion import model_words
 from cli.options import Given, request_and_layout, request_from, request_options
 from cli.output import deliver, ensure_writable
+from cli.streams import remark
 from constraints.errors import RequestError
 from constraints.problem import Origin
 from constraints.spelling import flag_of, spelling_of
 from solver.request import Request
 
 if TYPE_CHECKING:  # a layout that is fine does without it
+    from solver.nearest import Nearest
     from solver.single_changes import SingleChange
+    from solver.verdict import Verdict
 
 __all__ = ["command"]
 
@@ -81,10 +85,9 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
     nearest = None
     single: tuple[SingleChange, ...] = ()
     if not fine:
-        from solver.nearest import nearest_legal
         from solver.single_changes import single_changes
 
-        nearest, single = nearest_legal(verdict), single_changes(verdict)
+        nearest, single = _nearest(verdict), single_changes(verdict)
     if format_ == "json":
         mapping = verdict.to_mapping(relief=True) | {"nearest": nearest.to_mapping() if nearest else None}
         mapping["single_changes"] = [one.to_mapping() for one in single]
@@ -95,6 +98,19 @@ def command(words: tuple[str, ...], batch: str | None, format_: str, output: str
         text = judged_text(verdict, nearest, single)
     deliver(text, output)
     return 0 if fine else 1
+
+
+def _nearest(verdict: Verdict) -> Nearest | None:
+    """The nearest legal layout; where the solver is not installed, none that is further away than one change."""
+    from solver.nearest import nearest_legal
+
+    try:
+        return nearest_legal(verdict)
+    except ImportError as error:
+        if not solver_package.is_missing(error):
+            raise
+        remark(f"the nearest legal layout was not looked for: {solver_package.NAME} is not installed")
+        return None
 
 
 def _split(words: tuple[str, ...]) -> tuple[str | None, tuple[str, ...]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from cli.output import deliver
+
 __all__ = ["command"]
 
 SHELLS = ("bash", "zsh", "fish")
@@ -20,10 +22,10 @@ def command(shell: str) -> int:
     eval "$(meshwright completion zsh)"           # in ~/.zshrc
     meshwright completion fish | source           # in ~/.config/fish/config.fish
     """
-    from cli.main import cli
+    from cli.main import COMPLETE, NAME, cli
 
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"click cannot complete for {shell}")
-    click.echo(kind(cli, {}, "meshwright", "_MESHWRIGHT_COMPLETE").source())
+    deliver(kind(cli, {}, NAME, COMPLETE).source())
     return 0

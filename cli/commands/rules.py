@@ -7,6 +7,7 @@ import json
 import click
 
 from cli.completion import rule_words
+from cli.output import deliver
 from cli.text.page import Page
 from constraints.errors import RequestError
 from constraints.problem import Origin
@@ -23,11 +24,11 @@ def command(rule_id: str | None, format_: str) -> int:
     """List every rule, or show one: its law, its source in Megatron, when it is noticed, what breaks it and what mends it."""
     chosen = RULES if rule_id is None else (_named(rule_id),)
     if format_ == "json":
-        click.echo(json.dumps([mapping(rule) for rule in chosen], indent=1))
+        deliver(json.dumps([mapping(rule) for rule in chosen], indent=1))
     elif rule_id is None:
         _list()
     else:
-        click.echo(_page(chosen[0]), nl=False)
+        deliver(_page(chosen[0]))
     return 0
 
 
@@ -70,7 +71,7 @@ def _list() -> None:
             page.line(click.style(family, bold=True))
         page.line(f"  {click.style(rule.id, fg='cyan')}  [{rule.stratum}]")
         page.entry("", rule.statement)
-    click.echo(page.text(), nl=False)
+    deliver(page.text())
 
 
 def _generations(rule: Rule) -> list[str]:

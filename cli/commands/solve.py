@@ -10,6 +10,7 @@ import click
 from cli.options import model_argument, request_from, request_options, search_options
 from cli.output import deliver, ensure_writable
 from cli.rendering import FORMATS, rendered
+from cli.streams import remark
 
 __all__ = ["command"]
 
@@ -23,7 +24,9 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @click.option(
     "--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where fewer are faster, or all cannot be used."
 )
-@click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
+@click.option(
+    "--top", type=int, metavar="K", help="The K best layouts (default 1); with --pareto K at most (default 8)."
+)
 @click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
 @click.option(
@@ -35,12 +38,13 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
 
     \b
     meshwright solve llama-3.1-70b --gpus 96 --gpu h100
-    meshwright solve deepseek-v3 --gpus 1016 --gpu h100 --global-batch-size 8128 --format bridge
+    meshwright solve deepseek-v3 --gpus 1024 --gpu h100 --global-batch-size 8192 --format bridge
     """
     from solver.resolution import resolve
 
     ensure_writable(output)
-    ensure_writable(certificate)
+    if certificate is not None:
+        ensure_writable(certificate, flag="--certificate")
     request = request_from(flags)
     problem = resolve(request)  # bad input is reported before half a second goes into ortools
 
@@ -52,9 +56,11 @@ def command(format_: str, output: str | None, certificate: str | None, **flags: 
     proved, why = None, ""
     if certificate is not None:  # before anything is printed: the report says what the certificate proves by
         report, proved, why = _certified(report)
-    deliver(rendered(report, format_), output)
-    if certificate is not None:
-        _deliver_certificate(report, proved, why, certificate)
+    try:
+        deliver(rendered(report, format_), output)
+    finally:  # a report that nobody takes is no reason to lose the proof
+        if certificate is not None:
+            _deliver_certificate(report, proved, why, certificate)
     return EXIT_CODES[report.status]
 
 
@@ -73,7 +79,7 @@ def _progress(problem: Any) -> Any:
         answer = answer_of(problem, layout)
         if answer is not None:
             gib = answer.memory.high_bytes / GIB
-            click.echo(f"found: {answer.timing.step_seconds:.2f} s, {gib:.1f} GiB: {one_line(answer)}", err=True)
+            remark(f"found: {answer.timing.step_seconds:.2f} s, {gib:.1f} GiB: {one_line(answer)}")
 
     return tell
 
@@ -111,10 +117,10 @@ def _deliver_certificate(report: Any, certificate: Any, why: str, path: str) -> 
     from constraints.refutation.certificate import written
 
     if certificate is None:
-        click.echo(f"no certificate: {why}", err=True)
+        remark(f"no certificate: {why}")
         return
     if report.certified is not None:
         from cli.text.proof import best_words
 
-        click.echo(f"certificate: {best_words(report.certified)}", err=True)
-    deliver(written(certificate), path)
+        remark(f"certificate: {best_words(report.certified)}")
+    deliver(written(certificate), path, flag="--certificate")

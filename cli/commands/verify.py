@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from cli.output import deliver
 from cli.text.page import Page
 from constraints.errors import RequestError
 from constraints.problem import GIB, Origin
@@ -64,7 +65,7 @@ def _text(file: str) -> str:
 
 def _print(format_: str, done: Verified | VerifiedOptimum | None, reason: str) -> None:
     if format_ == "json":
-        click.echo(json.dumps(_mapping(done, reason), indent=1))
+        deliver(json.dumps(_mapping(done, reason), indent=1))
         return
     page = Page()
     if done is None:
@@ -72,7 +73,7 @@ def _print(format_: str, done: Verified | VerifiedOptimum | None, reason: str) -
         page.entry("because", reason)
     else:
         _verified(page, done)
-    click.echo(page.text(), nl=False)
+    deliver(page.text())
 
 
 def _verified(page: Page, done: Verified | VerifiedOptimum) -> None:

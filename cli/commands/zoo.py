@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import solver_package
+from cli.output import deliver, ensure_writable, writer
+from cli.streams import remark
 from constraints.errors import RequestError
 from constraints.problem import Origin
 
 if TYPE_CHECKING:
+    from solver.request import Request
     from solver.zoo.guard import Limits
     from solver.zoo.jobs import Jobs
     from solver.zoo.outcome import Totals
@@ -69,16 +74,25 @@ def command(
         raise click.UsageError("--jobs is for this machine, --ray for a cluster: give one or the other.")
     if jobs is not None and not 1 <= jobs <= MOST_PROCESSES:
         raise _wrong("jobs", jobs, f"must be from 1 to {MOST_PROCESSES}")
+    ensure_writable(None)
     zoo = read_zoo(file)
-    limits = _limits(zoo.request.time_limit if time_limit is None else time_limit, hang_after, memory)
+    if time_limit is not None:
+        zoo = replace(zoo, request=_with_time_limit(zoo.request, time_limit))
+    limits = _limits(zoo.request.time_limit, hang_after, memory)
     listed = Jobs(zoo)
     if dry_run:
         return _list(listed)
     if out is None:
         raise click.UsageError("--out DIR is missing: where the results go.")
+    solver_package.ensure_installed()
     totals = _run(listed, out, resume, _pool(jobs, ray, limits), limits)
     _tell(totals, out, format_)
     return totals.exit_code
+
+
+def _with_time_limit(request: Request, seconds: float) -> Request:
+    origin = Origin("flag", "--time-limit")
+    return replace(request, time_limit=seconds, origins={**request.origins, "time_limit": origin})
 
 
 def _limits(time_limit: float, hang_after: float, memory: float) -> Limits:
@@ -93,9 +107,10 @@ def _limits(time_limit: float, hang_after: float, memory: float) -> Limits:
 
 def _list(jobs: Jobs) -> int:
     """Names as they are made: of a hundred thousand no more than one is held."""
-    for job in jobs:
-        click.echo(job.name)
-    click.echo(f"{len(jobs):,} jobs", err=True)
+    with writer(None) as write:
+        for job in jobs:
+            write(job.name + "\n")
+    remark(f"{len(jobs):,} jobs")
     return 0
 
 
@@ -113,9 +128,7 @@ def _run(jobs: Jobs, out: str, resume: bool, pool: Any, limits: Limits) -> Total
         except BaseException as error:
             running.shutdown(cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                click.echo(
-                    f"stopped: {len(store.manifest)} of {len(jobs)} jobs are finished; --resume goes on", err=True
-                )
+                remark(f"stopped: {len(store.manifest)} of {len(jobs)} jobs are finished; --resume goes on")
             raise
         finally:
             store.close()
@@ -143,11 +156,11 @@ def _tell(totals: Totals, out: str, format_: str) -> None:
     if format_ == "json":
         import json
 
-        click.echo(json.dumps(totals.to_mapping(), indent=1))
+        deliver(json.dumps(totals.to_mapping(), indent=1))
         return
     from cli.text.zoo import zoo_text
 
-    click.echo(zoo_text(totals, out), nl=False)
+    deliver(zoo_text(totals, out))
 
 
 def _wrong(name: str, value: object, message: str) -> RequestError:

@@ -29,7 +29,21 @@ _TORCH = re.compile(r"torch\.(\w+)")
 WHOLE = ("recompute", "memory", "time", "communication", "pipeline_stages")
 """Keys whose value is a mapping and yet one word; any other mapping is a section, as in Bridge's own files."""
 
-REPORTED = ("seq_length", "precision", "task", "model", "gpu", "gpus_per_node", "nvlink_domain", "memory_gib")
+REPORTED = (
+    "seq_length",
+    "precision",
+    "task",
+    "model",
+    "gpu",
+    "gpus_per_node",
+    "nvlink_domain",
+    "memory_gib",
+    "routing_imbalance",
+    "expandable_segments",
+    "megatron",
+    "stack",
+)
+"""Values of a report's request that its layout does not say, and that a verdict on it depends on."""
 
 
 def take_file(path: str, found: Words) -> None:

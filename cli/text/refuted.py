@@ -96,7 +96,9 @@ def _where(page: Page, blamed: Blamed) -> None:
 def _place(blamed: Blamed) -> str:
     """Where it comes from, unless its own words or the note say so."""
     words = str(blamed.origin)
-    told = blamed.origin.kind == "default" or words.startswith("catalog ") or words.split()[0] in blamed.text
+    told = (
+        blamed.origin.kind in ("default", "request") or words.startswith("catalog ") or words.split()[0] in blamed.text
+    )
     return "" if told else words
 
 

@@ -16,7 +16,7 @@ from solver.answer import Answer
 if TYPE_CHECKING:  # it imports ortools, and this module also serves ``check``
     from solver.report import Report
 
-__all__ = ["answer_entries", "layout_entries", "one_line", "solved_text"]
+__all__ = ["answer_entries", "assumed_defaults", "layout_entries", "one_line", "solved_text"]
 
 LONGEST_SPLIT = 240
 """Characters of a layout string that are shown; the emitted formats hold the whole."""
@@ -161,15 +161,7 @@ def _communication(page: Page, answer: Answer) -> None:
 
 def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     """Every value that the request did not give."""
-    assumed = []
-    for name, text in (
-        ("seq_length", f"sequence length {problem.seq_length}"),
-        ("precision", problem.precision),
-        ("task", problem.task),
-        ("objective", f"objective {problem.objective}"),
-    ):
-        if problem.origin(name).kind == "default":
-            assumed.append(text)
+    assumed = assumed_defaults(problem)
     if problem.target_batch is not None:
         near = f"within {problem.tolerance_percent} of {problem.target_batch:,}"
         assumed.append(f"batch {answer.layout.global_batch_size:,} chosen {near}")
@@ -182,6 +174,24 @@ def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     if problem.model.mtp_layers:
         assumed.append(f"{problem.model.mtp_layers} MTP layer")
     page.entry("assumed", "; ".join(assumed))
+
+
+def assumed_defaults(problem: Problem) -> list[str]:
+    """Those of the defaults that the answer depends on, in words, which nobody chose: neither by an option nor by a pin."""
+    words = {
+        f"sequence length {problem.seq_length}": ("seq_length",),
+        problem.precision: ("precision",),
+        problem.task: ("task",),
+        f"objective {problem.objective}": ("objective",),
+        "distributed optimizer": ("optimizer", "fsdp", "use_distributed_optimizer", "use_precision_aware_optimizer"),
+        "gradients in fp32": ("grad_dtype", "fsdp", "grad_reduce_in_fp32"),
+        "experts evenly loaded": ("routing_imbalance",),
+        "expandable segments": ("expandable_segments",),
+        f"Megatron-Core {problem.megatron}": ("megatron",),
+    }
+    if not problem.model.is_moe:
+        del words["experts evenly loaded"]
+    return [text for text, names in words.items() if all(problem.origin(name).kind == "default" for name in names)]
 
 
 def _next(page: Page, report: Report) -> None:

@@ -41,7 +41,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int |
 
 
 def _width() -> int | None:
-    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    known = (sys.stdout is not None and sys.stdout.isatty()) or "COLUMNS" in os.environ
     return shutil.get_terminal_size((80, 24)).columns if known else None
 
 

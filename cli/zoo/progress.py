@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
+from cli.streams import remark
 from solver.zoo.outcome import Failure, Totals
 from solver.zoo.run import Watcher
 
@@ -46,13 +45,13 @@ class _Quiet:
 
     def began(self, totals: Totals) -> None:
         if totals.kept:
-            click.echo(f"{totals.kept} of {totals.jobs} jobs were finished before", err=True)
+            remark(f"{totals.kept} of {totals.jobs} jobs were finished before")
 
     def advanced(self, totals: Totals) -> None:
         pass
 
     def failed(self, failure: Failure) -> None:
-        click.echo(f"{failure.status}: {failure.job}: {failure.reason}", err=True)
+        remark(f"{failure.status}: {failure.job}: {failure.reason}")
 
 
 class _Bar(_Quiet):

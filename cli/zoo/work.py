@@ -46,7 +46,8 @@ def solve_and_emit(problem: Problem, limits: Limits) -> Outcome:
     started = time.monotonic()
     try:
         with bounded_work(limits.work):
-            report = replace(solve_problem(problem, seconds=LONGEST_SECONDS), wall_seconds=None)
+            report = solve_problem(problem, seconds=LONGEST_SECONDS)
+            report = replace(report, wall_seconds=None, time_limit=limits.work)
     except (Disagreement, ModelError) as error:
         return Outcome(DISAGREEMENT, {}, {"reason": str(error)}, time.monotonic() - started)
     files, facts = _files(report), _facts(report)

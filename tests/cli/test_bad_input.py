@@ -76,6 +76,7 @@ FLAGS = {
         ["solve", "llama-3.1-8b", "--gpus", "8", "--gpu", "h10"], ["gpu 'h10'", "did you mean", "--gpu"]
     ),
     "no model": Bad(["solve", "--gpus", "8", "--gpu", "h100"], ["model is missing", "MODEL"]),
+    "neither model nor gpus": Bad(["solve", "--gpu", "h100"], ["model is missing"]),
     "no gpus": Bad(["solve", "llama-3.1-8b", "--gpu", "h100"], ["gpus is missing", "--gpus"]),
     "no gpu": Bad(["solve", "llama-3.1-8b", "--gpus", "8"], ["gpu is missing", "--gpu"]),
     "no gpus in check": Bad(["check", "llama-3.1-8b", "--gpu", "h100", "tp=8"], ["gpus is missing"]),
@@ -111,6 +112,13 @@ FLAGS = {
     "pin without value": Bad([*ASK, "--pin", "tp"], ["pin 'tp'", "KEY=VALUE"]),
     "pin with an empty value": Bad([*ASK, "--pin", "tp="], ["pin 'tp='", "KEY=VALUE"]),
     "pin of nothing": Bad([*ASK, "--pin", "=4"], ["pin '=4'", "KEY=VALUE"]),
+    "pin like no other": Bad([*ASK, "--pin", "foo=1"], ["pin 'foo=1'", "tp, pp, vpp", "cp_comm_type"]),
+    "relaxed rule like no other": Bad([*ASK, "--relax", "foo"], ["relax 'foo'", "topology.tp-in-domain"]),
+    "limit like no other": Bad([*ASK, "--limit", "foo<=2"], ["limit 'foo<=2'", "tp, pp, vpp"]),
+    "unknown recipe of precision": Bad(
+        [*CHECK, "tp=2", "mixed_precision=foo"], ["error: mixed_precision 'foo' is not known"]
+    ),
+    "unknown precision of a layout": Bad([*CHECK, "tp=2", "precision=foo"], ["error: precision 'foo' is not known"]),
     "unknown pin": Bad([*ASK, "--pin", "tpp=4"], ["pin 'tpp=4'", "did you mean tp"]),
     "pin of text": Bad([*ASK, "--pin", "tp=four"], ["pin 'tp=four'", "whole number"]),
     "pin of 0": Bad([*ASK, "--pin", "pp=0"], ["pin 'pp=0'", "from 1"]),

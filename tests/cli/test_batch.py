@@ -174,8 +174,11 @@ UNREADABLE: dict[str, tuple[Any, str]] = {
         "num_attention_heads",
     ),
     "model with text for a number": ({**GOOD, "model": {**MOE, "num_layers": "48"}, "layout": {}}, "num_layers"),
-    "no model": ({"gpus": 8, "layout": {}}, "model is missing"),
-    "no gpus": ({"model": "llama-3.1-8b", "layout": {"tp": 2}}, "gpus is missing"),
+    "no model": (
+        {"gpus": 8, "layout": {}},
+        "model is missing: give MODEL (a catalog name, a config.json or a YAML entry) (",
+    ),
+    "no gpus": ({"model": "llama-3.1-8b", "layout": {"tp": 2}}, "gpus is missing: give --gpus N ("),
     "gpus as text": ({**GOOD, "gpus": "64", "layout": LEGAL}, "whole number"),
     "unknown gpu": ({**GOOD, "gpu": "h10", "layout": LEGAL}, "gpu 'h10'"),
     "gpu of a wrong type": ({**GOOD, "gpu": [1], "layout": LEGAL}, "name, a path or an entry"),
