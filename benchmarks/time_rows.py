@@ -17,6 +17,7 @@ from constraints.pipeline.assignment import assignment_of, simplest_split_of_tex
 from constraints.pipeline.placement import place
 from constraints.problem import Problem
 from constraints.timing.calibration import NEWEST_STACK, STACKS, shipped
+from constraints.topology import usual_share
 from models_catalog.schema import ModelSpec
 
 __all__ = ["Run", "read_runs"]
@@ -122,17 +123,11 @@ def _problem(row: Row, kin: Kin, model: ModelSpec, gpus: int, seq: int) -> Probl
         gpus,
         seq,
         settings_of(row, kin, model),
-        nvlink_domain=_domain(gpu.nvlink_domain, gpus),
+        nvlink_domain=usual_share(gpu.nvlink_domain, gpus),
         precision=precision_named(text(row, "precision")),
         task=task if task in TASKS else "pretrain",
         stack=_stack(row),
     )
-
-
-def _domain(domain: int, gpus: int) -> int:
-    """Jobs of a power-of-two size leave some GPUs of an odd-sized domain idle: 64 of the 72 of an NVL72 rack."""
-    usable = 1 << (domain.bit_length() - 1)
-    return usable if gpus > domain and gpus & (gpus - 1) == 0 else domain
 
 
 def _stack(row: Row) -> str:

@@ -14,7 +14,7 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, Stratum, mcore
 
-__all__ = ["RULES", "fewest_together", "inside_domain"]
+__all__ = ["RULES", "fewest_together", "inside_domain", "usual_share"]
 
 
 def inside_domain(stride: int, size: int, gpus: int, domain: int) -> bool:
@@ -27,6 +27,19 @@ def inside_domain(stride: int, size: int, gpus: int, domain: int) -> bool:
     (True, False, False)
     """
     return size == 1 or gpus <= domain or domain % (stride * size) == 0
+
+
+def usual_share(domain: int, gpus: int) -> int:
+    """GPUs of each NVLink domain that a job on ``gpus`` mostly gets: those of a power-of-two size leave the rest idle.
+
+    NVIDIA's own measurements on GB200 and GB300 take 64 of the 72 GPUs of a rack (NVIDIA-NeMo/Megatron-Bridge@067f987
+    ``docs/performance-summary.md``: 64, 128, 256 GPUs).
+
+    >>> usual_share(72, 256), usual_share(72, 144), usual_share(72, 64), usual_share(8, 256)
+    (64, 72, 72, 8)
+    """
+    usable = 1 << (domain.bit_length() - 1)
+    return usable if gpus > domain and gpus & (gpus - 1) == 0 else domain
 
 
 @lru_cache(maxsize=65536)

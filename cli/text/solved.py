@@ -11,6 +11,7 @@ from cli.text.page import Page
 from cli.text.proof import best_words
 from cli.text.time import neighbour_entries, seconds, time_entries
 from constraints.problem import GIB, TARGET_TOKENS, Problem
+from constraints.topology import usual_share
 from solver.answer import Answer
 
 if TYPE_CHECKING:  # it imports ortools, and this module also serves ``check``
@@ -168,7 +169,9 @@ def _assumed(page: Page, problem: Problem, answer: Answer) -> None:
     elif problem.global_batch_size is None:
         assumed.append(f"batch chosen near {TARGET_TOKENS // (1 << 20)} Mi tokens")
     if problem.origin("nvlink_domain").kind == "catalog":
-        assumed.append(f"{problem.gpus_per_node} GPUs a node, NVLink domain {problem.nvlink_domain}")
+        share = usual_share(problem.nvlink_domain, problem.gpus)
+        less = f" (--nvlink-domain {share} if the job gets {share} of each)" if share < problem.nvlink_domain else ""
+        assumed.append(f"{problem.gpus_per_node} GPUs a node, NVLink domain {problem.nvlink_domain}{less}")
     network = problem.gpu.network_bytes_per_second / 1e9
     assumed.append(f"network {network:.0f} GB/s a GPU")
     if problem.model.mtp_layers:
