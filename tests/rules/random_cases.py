@@ -82,7 +82,7 @@ def random_problem(rng: Random, rule: Rule, *, pins: tuple[Rule, ...] | None = N
     domain = asked["nvlink_domain"]
     return Problem(
         model=model,
-        gpu=gpu(name=rng.choice(["h100", "gb200-nvl72"]), architecture=rng.choice(["hopper", "blackwell"])),
+        gpu=gpu(name=rng.choice(["h100", "gb200-nvl72"]), architecture=rng.choice(["hopper", "blackwell", "ampere"])),
         gpus_per_node=min(8, domain),
         settings=Settings(**switches),
         pins=_pins(rng, rule) if pins is None else pins,
