@@ -99,6 +99,15 @@ def test_expert_tensor_parallelism_defaults_as_bridge_does():
     assert understood("tp=4 ep=8 etp=2", "deepseek-v3")[0].etp == 2
 
 
+@pytest.mark.parametrize("word", ["dp=3", "edp=3"])
+def test_a_number_of_replicas_that_the_gpus_do_not_make_is_wrong_for_a_dense_model_too(word):
+    found = checked("llama-3.1-8b", "--gpus", "8", "--gpu", "h100", "tp=2", "sp=true", word)
+    assert [violation["rule"].removeprefix("mesh.world-") for violation in found["violations"]] == [
+        "dense" if word == "dp=3" else "expert"
+    ]
+    assert checked("llama-3.1-8b", "--gpus", "8", "--gpu", "h100", "tp=2", "sp=true", word.replace("3", "4"))["legal"]
+
+
 def test_sequence_parallelism_without_tensor_parallelism_is_dropped_with_a_warning():
     layout, _, warnings = understood("tp=1 sp=true")
     assert not layout.sequence_parallel
