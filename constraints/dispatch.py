@@ -10,7 +10,7 @@ from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, SettingsRule, bridge, mcore, older_mcore
 from models_catalog.schema import GpuSpec, ModelSpec
 
-__all__ = ["RULES"]
+__all__ = ["DEFAULT_BACKEND", "RULES"]
 
 DISPATCHERS = ("allgather", "alltoall", "flex")
 BACKENDS = ("deepep", "hybridep", "ncclep")
