@@ -13,6 +13,7 @@ from cli.emit.fields import (
     bridge_fields,
     is_dtype,
     laid_over,
+    not_judged,
     remark,
     spelled,
     title,
@@ -41,6 +42,7 @@ def emit(problem: Problem, layout: Layout) -> str:
         notes.append(
             f"{MIXED_PRECISION[problem.precision]} sets its own {', '.join(other)}: say it to cfg.mixed_precision"
         )
+    notes += not_judged(problem, layout)
     lines = [f"# {note}" for note in notes]
     lines += [remark(name, value) for name, value in unspeakable(layout).items()]
     body = [launch_line(problem, layout), *(shlex.quote(override(path, value)) for path, value in fields)]

@@ -10,6 +10,7 @@ from cli.emit.fields import (
     bridge_fields,
     is_dtype,
     laid_over,
+    not_judged,
     remark,
     spelled,
     title,
@@ -28,6 +29,7 @@ def emit(problem: Problem, layout: Layout) -> str:
     lines = [f'"""{words}"""', ""]
     if any(is_dtype(path) for path, _ in fields):
         lines += ["import torch", ""]
+    lines += [f"# {note}" for note in not_judged(problem, layout)]
     lines += [remark(name, value) for name, value in unspeakable(layout).items()]
     lines += [
         "",

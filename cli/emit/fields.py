@@ -22,6 +22,7 @@ __all__ = [
     "emitted_settings",
     "is_dtype",
     "laid_over",
+    "not_judged",
     "remark",
     "says_mtp",
     "spelled",
@@ -148,6 +149,18 @@ def laid_over(problem: Problem, layout: Layout) -> dict[str, Any]:
         for name, value in RECIPE_SWITCHES[problem.precision].items()
         if name in said and said[name] != value
     }
+
+
+def not_judged(problem: Problem, layout: Layout) -> list[str]:
+    """A note of what Bridge's recipe of the precision does that the layout was not judged with; nothing if there is none."""
+    others = [
+        f"{spelled(name).field}={word(value)}"
+        for name, value in RECIPE_SWITCHES[problem.precision].items()
+        if name not in ALWAYS_SAID and name not in layout.settings.changed() and value != getattr(Settings(), name)
+    ]
+    if not others:
+        return []
+    return [f"{MIXED_PRECISION[problem.precision]} has {', '.join(others)}, which this layout was not judged with"]
 
 
 def _said(problem: Problem, layout: Layout) -> list[str]:

@@ -114,6 +114,15 @@ def test_sequence_parallelism_without_tensor_parallelism_is_dropped_with_a_warni
     assert any("Megatron Bridge turns it off" in warning for warning in warnings)
 
 
+def test_flex_with_no_backend_is_alltoall_as_bridge_has_it():
+    line = "ep=8 model.moe_token_dispatcher_type=flex"
+    layout, _, warnings = understood(f"{line} model.moe_flex_dispatcher_backend=null", model="qwen3-30b-a3b")
+    assert layout.settings.moe_token_dispatcher_type == "alltoall"
+    assert any("falls back to alltoall" in warning for warning in warnings)
+    layout, _, _ = understood(line, model="qwen3-30b-a3b")
+    assert layout.settings.moe_token_dispatcher_type == "flex"
+
+
 def test_a_layout_string_implies_its_virtual_stages():
     assert understood("pp=2 layout=Et*20|t*20|t*20|t*20L")[0].vpp == 2
     assert understood("pp=4 layout=Et*20|t*20|t*20|t*20L")[0].vpp is None

@@ -106,6 +106,15 @@ def test_gradients_in_bf16_are_said_to_the_precision_that_would_undo_them() -> N
     ast.parse(text)
 
 
+def test_what_a_precisions_recipe_does_beside_is_mentioned() -> None:
+    note = "fp8_param_gather=true, first_last_layers_bf16=true, which this layout was not judged with"
+    for emit in (bridge.emit, bridge_python.emit):
+        assert note in emit(problem(precision="fp8_cs"), DATA_PARALLEL)
+        assert "not judged with" not in emit(problem(), DATA_PARALLEL)
+        gathered = with_switches(fp8_param_gather=True, first_last_layers_bf16=True)
+        assert "not judged with" not in emit(problem(precision="fp8_cs"), gathered)
+
+
 def test_every_precision_has_its_recipes_switches() -> None:
     assert set(RECIPE_SWITCHES) == set(MIXED_PRECISION) == set(PRECISIONS)
 
