@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from cli.emit.recipes import recipe_of
-from constraints.capability import AMD
+from constraints.capability import AMD, compute_capability
 from constraints.layout import Layout
 from constraints.problem import Problem
 
 __all__ = ["launch_line", "launcher", "nodes", "partial_node_note"]
+
+BLACKWELL = (10, 0)
+"""The first compute capability that overlaps with several hardware queues."""
 
 
 def nodes(problem: Problem, layout: Layout) -> tuple[int, int]:
@@ -25,14 +28,15 @@ def environment(problem: Problem, layout: Layout) -> dict[str, str]:
     Engine runs mxfp8 only where it is asked to (ROCm/TransformerEngine@030b792 ``pytorch/quantization.py``).
     """
     out: dict[str, str] = {}
-    old = problem.gpu.architecture in ("volta", "turing", "ampere", "ada", "hopper")
+    amd = problem.gpu.architecture.startswith(AMD)
+    old = not amd and (compute_capability(problem.gpu.architecture) or BLACKWELL) < BLACKWELL
     fsdp = layout.settings.use_megatron_fsdp or layout.settings.use_megatron_fsdp_v2
     if old and (layout.tp > 1 or layout.cp > 1) and not fsdp:
         out["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
     out["PYTORCH_CUDA_ALLOC_CONF"] = f"expandable_segments:{problem.expandable_segments}"
     if problem.expandable_segments and layout.settings.cuda_graph_impl != "none":
         out["NCCL_GRAPH_REGISTER"] = "0"
-    if problem.precision == "fp8_mx" and problem.gpu.architecture.startswith(AMD):
+    if problem.precision == "fp8_mx" and amd:
         out["NVTE_ROCM_ENABLE_MXFP8"] = "1"
     return out
 

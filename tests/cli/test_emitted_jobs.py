@@ -137,6 +137,24 @@ def test_the_environment_is_that_of_the_estimate(
         assert all(f"{name}={value} " in text for name, value in said.items())
 
 
+@pytest.mark.parametrize(
+    ("architecture", "one_queue"),
+    [
+        ("hopper", True),
+        ("sm_90", True),
+        ("8.0", True),
+        ("blackwell", False),
+        ("sm_120", False),
+        ("cdna3", False),
+        ("?", False),
+    ],
+)
+def test_one_hardware_queue_is_for_nvidia_before_blackwell(architecture: str, one_queue: bool) -> None:
+    split = replace(DATA_PARALLEL, tp=2, dp=32, edp=32, etp=2)
+    found = environment(problem(gpu=gpu(architecture=architecture)), split)
+    assert ("CUDA_DEVICE_MAX_CONNECTIONS" in found) == one_queue
+
+
 EVIL = 'x"""\nimport os\rtouch /tmp/P #\x1b\u2028$(touch /tmp/P)`touch /tmp/P`\\'
 
 
