@@ -1,4 +1,4 @@
-"""Which of Megatron's switches a published run had: CUDA graphs, the token dispatcher, EP overlap, forced balance.
+"""Which of Megatron's switches a published run had: CUDA graphs, dispatcher, EP overlap, forced balance, width of gradients.
 
 Most tables have no columns for them. A row's own words go first; then what rows of its kin say in the same files; then what
 Megatron Bridge's recipes for the model say (``data/recipe_switches.csv``).
@@ -27,6 +27,11 @@ SWITCHES = ("cuda_graph", "dispatcher")
 
 USUAL_DISPATCHER = "flex/hybridep"
 """Where nothing says: what most performance recipes use on every GPU since Hopper."""
+
+BF16_GRADIENTS = "25.02"
+"""Release from which on whatever NVIDIA timed adds up and reduces gradients in bf16: NeMo ``scripts/performance/helpers.py``
+(``set_precision_configs``), Megatron Bridge v0.1.0rc4 ``scripts/performance/configs``, 067f987 ``perf_recipes/_common.py``
+(``_perf_precision``, ``_benchmark_common``) and each of its recipes that is timed."""
 
 
 class Kin:
@@ -73,9 +78,17 @@ def settings_of(row: Row, kin: Kin, model: ModelSpec) -> Settings:
         values |= {"use_te_rng_tracker": True, "check_for_nan_in_loss": False}  # no graph without them
     if "tokendrop" in note:
         values |= {"moe_expert_capacity_factor": 1.0, "moe_pad_expert_input_to_capacity": True}
+    if _has_bf16_gradients(row):
+        values["grad_reduce_in_fp32"] = False
     if text(row, "fsdp") == "1":
         values |= {"use_megatron_fsdp": True, "data_parallel_sharding_strategy": "optim_grads_params"}
     return Settings(**values)
+
+
+def _has_bf16_gradients(row: Row) -> bool:
+    """True for a table of a release that is new enough, and for a verification card, which is of the newest."""
+    release = re.search(r"\b\d\d\.\d\d\b", text(row, "section"))
+    return text(row, "provenance").startswith("repo card") or (release is not None and release[0] >= BF16_GRADIENTS)
 
 
 def is_natural(row: Row) -> bool:

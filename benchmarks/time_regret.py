@@ -4,7 +4,7 @@ The request keeps what the run fixes: model, GPU and count, sequence length, bat
 The published layout is let fit: the memory budget is the usable memory, or what the layout itself is estimated at, where
 that is more. Runs of one distinct layout count once; only pretraining on GPUs newer than the A100. The constants never saw
 the model (:mod:`benchmarks.left_out`): a layout is not judged by what was learnt from its own measurement. ``replayed`` is
-the same two layouts' regret when their schedules are played through (:mod:`benchmarks.time_replay`): where it is far below
+the same two layouts' regret when their schedules are played through (:mod:`constraints.timing.played`): where it is far below
 ``regret``, the choice is better in the closed form only.
 """
 
@@ -16,9 +16,9 @@ from statistics import mean, median
 from typing import Any
 
 from benchmarks.left_out import calibration_without
-from benchmarks.time_replay import replayed_ns
 from benchmarks.time_rows import Run
 from constraints.memory.budget import memory_report
+from constraints.timing.played import played_step
 from constraints.timing.step import step_time
 
 __all__ = ["regrets"]
@@ -79,7 +79,7 @@ def _case(run: Run) -> dict[str, Any]:
         return {"name": name, "reason": found.status}
     pair = run.layout, found.layouts[0]
     published, chosen = (step_time(problem, layout).step_ns for layout in pair)
-    played, chosen_played = (replayed_ns(problem, layout) for layout in pair)
+    played, chosen_played = (played_step(problem, layout).step_ns for layout in pair)
     return {
         "name": name,
         "regret": round(published / chosen - 1, 4),

@@ -36,11 +36,10 @@ def gpu_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> li
 def rule_words(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Ids of all rules; for ``--relax`` those that can be relaxed."""
     from constraints.registry import RULES
-    from constraints.rule import Stratum
 
     wanted = RULES
     if param.name == "relax":
-        wanted = tuple(rule for rule in RULES if rule.stratum is Stratum.ADVICE and rule.enforced_by_solve)
+        wanted = tuple(rule for rule in RULES if rule.relaxable)
     return _starting((rule.id for rule in wanted), incomplete)
 
 

@@ -78,7 +78,7 @@ _OPTIONS = (
         "--pin",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Fix a decision or a switch; repeatable.",
+        help="Fix a decision (tp, pp, mbs, recompute, recompute_method ...) or a switch; repeatable.",
         shell_complete=pin_words,
     ),
     click.option("--allow-borderline", is_flag=True, default=None, help="Accept layouts that may or may not fit."),

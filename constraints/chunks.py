@@ -39,12 +39,13 @@ class EvenChunks(SplitRule):
     They hold as many layers as each other. The very first may hold one more or less, the very last any number less, and the
     last chunk of one rank between the ends one more, if it has none of the layers that a model begins with and that differ
     from the others. Megatron takes any split. But the interleaved schedule runs a chunk of one rank beside other chunks of
-    the next: with one layer more in every second chunk each rank waits for the others, mostly 5 to 25 % of the step, which
-    the estimate of the step leaves out.
+    the next: with one layer more in every second chunk each rank waits for the others, mostly 5 to 25 % of the step. The
+    search has no form for that; ``check`` plays the schedule through.
     """
 
     id = "pipeline.even-chunks"
     stratum = Stratum.ADVICE
+    kept_by_form = True
     noticed = Noticed.NEVER
     source = mcore("pipeline_parallel/schedules.py", "forward_backward_pipelining_with_interleaving")
     fix = "a pipeline_model_parallel_layout whose chunks are alike inside a rank, or another vpp"
@@ -72,10 +73,8 @@ class EvenChunks(SplitRule):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         rank, lengths = next(self._uneven(problem.model, layout.pp, layout.vpp, layout.split))
-        return (
-            f"pipeline rank {rank} has chunks of {', '.join(map(str, lengths))} layers: ranks wait for each other's longer "
-            "ones, which the estimate of the step leaves out"
-        )
+        several = ", ".join(map(str, lengths))
+        return f"pipeline rank {rank} has chunks of {several} layers: ranks wait for each other's longer ones"
 
 
 class MtpWithLoss(SplitRule):
@@ -83,6 +82,7 @@ class MtpWithLoss(SplitRule):
 
     id = "pipeline.mtp-with-loss"
     stratum = Stratum.ADVICE
+    kept_by_form = True
     noticed = Noticed.NEVER
     source = mcore("transformer/multi_token_prediction.py", "MultiTokenPredictionBlock")
     reads = ("num_layers", "mtp_num_layers")

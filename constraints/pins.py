@@ -9,9 +9,11 @@ from constraints.layout import Layout
 from constraints.problem import Origin, Problem
 from constraints.rule import Builder, Noticed, Rule, Stratum
 
-__all__ = ["Limit", "Pin", "PinRecompute"]
+__all__ = ["COUNTS", "Limit", "Pin", "PinCount", "PinRecompute"]
 
 _COMPARISONS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+COUNTS = ("recompute_layers", "recompute_group")
+"""Decisions that say how many layers recompute by count is about, where it is one."""
 _SIDES = {"<=": "max", ">=": "min", "<": "below", ">": "above"}
 
 
@@ -75,6 +77,30 @@ class Limit(_Word):
 
     def reason(self, problem: Problem, layout: Layout) -> str:
         return f"you asked for {self.text}, the layout has {getattr(layout, self.decision) or 1}"
+
+
+class PinCount(_Word):
+    """Full recompute goes as the user said: ``what`` is ``method`` (uniform or block) or ``num_layers``."""
+
+    asks_count = True
+
+    def __init__(self, what: str, value: str | int, origin: Origin) -> None:
+        name = f"recompute_{what}"
+        super().__init__(name, "recompute", f"{name}={value}", origin)
+        self.what, self.value = what, value
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return bool(getattr(layout.recompute, self.what) == self.value)
+
+    def post(self, model: Builder, problem: Problem) -> None:
+        decided = [count for count in COUNTS if not isinstance(getattr(model.x, count), int)]
+        if self.what == "num_layers" and decided:
+            model.allow(decided[0], lambda count: count == self.value)
+        else:
+            model.allow_recompute(lambda option: bool(getattr(option, self.what) == self.value))
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        return f"you asked for {self.text}, the layout recomputes {layout.recompute}"
 
 
 class PinRecompute(_Word):

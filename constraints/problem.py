@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from constraints.layout import BLOCK, GROUPS, WHOLE_LAYERS, Recompute, Settings
+from constraints.layout import BLOCK, GROUPS, WHOLE_LAYERS, Layout, Recompute, Settings
 from constraints.partition.kinds import runs_of
 from constraints.timing.calibration import NEWEST_STACK, Calibration
 
@@ -129,8 +129,18 @@ class Problem:
     @property
     def weighs_counts(self) -> bool:
         """False where recompute by count is left aside unless nothing else fits: under communication it is seldom of use, and
-        to know that takes several times the search."""
-        return self.objective != "communication"
+        to know that takes several times the search. What the user says of the count is weighed."""
+        return self.objective != "communication" or self.counts_asked
+
+    @property
+    def counts_asked(self) -> bool:
+        """True if the user's words are about the method or the count of full recompute."""
+        return any(pin.asks_count for pin in self.pins)
+
+    def left_by_words(self, options: Iterable[Recompute]) -> tuple[Recompute, ...]:
+        """Those of ``options`` that go as the user's words about method and count say."""
+        words = [pin for pin in self.pins if pin.asks_count]
+        return tuple(option for option in options if all(word.holds(self, Layout(recompute=option)) for word in words))
 
     def group_sizes(self, chunks: int) -> range:
         """Sizes of groups of several layers that uniform recompute may go in, on a pipeline of so many chunks; none with MTP

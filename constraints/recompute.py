@@ -8,7 +8,7 @@ from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, bridge, mcore
 from models_catalog.schema import ModelSpec
 
-__all__ = ["GATED_DELTA_NET", "RULES"]
+__all__ = ["GATED_DELTA_NET", "METHODS", "RULES"]
 
 METHODS = ("uniform", "block")
 USUAL_MODULES = ("core_attn", "moe_act", "layernorm", "mla_up_proj", "mlp", "moe", "shared_experts")

@@ -16,6 +16,7 @@ class CountInChunk(Rule):
     """
 
     stratum = Stratum.ADVICE
+    kept_by_form = True
     noticed = Noticed.NEVER
     source = mcore("recompute.py", "checkpointed_forward")
     scope = ("pp", "vpp", "recompute")

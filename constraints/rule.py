@@ -194,6 +194,10 @@ class Rule:
     """The problem's values it reads (model fields, ``gpus``, ``seq_length`` ...)."""
     enforced_by_solve: ClassVar[bool] = True
     """False for advice that ``check`` mentions and ``solve`` does not insist on."""
+    kept_by_form: ClassVar[bool] = False
+    """True for advice that the search has no way to break: relaxed, it would find the same."""
+    asks_count: ClassVar[bool] = False
+    """True for the user's words about how full recompute goes: no count of layers stands for another there."""
     example: ClassVar[str] = ""
     """A layout that breaks it, in a few words."""
     fix: ClassVar[str] = ""
@@ -207,6 +211,11 @@ class Rule:
     def statement(self) -> str:
         """The law in one sentence: the first line of the docstring."""
         return (self.__doc__ or "").strip().splitlines()[0]
+
+    @property
+    def relaxable(self) -> bool:
+        """True for advice that ``solve`` insists on unless it is told not to."""
+        return self.stratum is Stratum.ADVICE and self.enforced_by_solve and not self.kept_by_form
 
     def in_force(self, generation: str) -> bool:
         """True if the rule holds for that generation of Megatron."""

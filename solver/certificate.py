@@ -20,11 +20,15 @@ from solver.proof import BLOCKS, COUNTS, Proof
 from solver.search import Disagreement
 from solver.ways_out import WayOut
 
-__all__ = ["Certified", "NotAConflict", "certified", "certified_optimum"]
+__all__ = ["Certified", "LeftAside", "NotAConflict", "certified", "certified_optimum"]
 
 
 class NotAConflict(Exception):
     """The rules leave a layout that the question about them left out."""
+
+
+class LeftAside(Exception):
+    """The request is about what proofs of an optimum leave aside."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,12 @@ def certified_optimum(problem: Problem, layout: Layout, fewer: Excluded | None =
     """A verified certificate that no layout is better than ``layout``, by the objective of ``problem``.
 
     ``layout`` may use fewer GPUs than there are; ``fewer`` excludes the counts between. Raises
-    :class:`~constraints.refutation.tree.TooLarge` if the proof has more leaves or bounds than a certificate may, and
+    :class:`~constraints.refutation.tree.TooLarge` if the proof has more leaves or bounds than a certificate may,
+    :class:`LeftAside` where the user's words are about recompute by count, of which blocks are left aside, and
     :class:`~solver.search.Disagreement` if some layout is better after all, or the checker refutes what was written.
     """
+    if problem.counts_asked:
+        raise LeftAside("leaves aside how full recompute goes, which was asked for")
     used = replace(problem, gpus=layout.gpus)
     space, rules, value = Space(used), list(enforced_rules(used)), value_of(used, layout)
     tree = grow_optimum(rules, space, value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from constraints.layout import Layout, Settings
-from constraints.pins import Limit, Pin, PinRecompute
+from constraints.pins import Limit, Pin, PinCount, PinRecompute
 from constraints.problem import GIB, Origin, Problem
 from constraints.rule import Rule
 from constraints.spelling import spelling_of
@@ -153,6 +153,9 @@ def switch_words(problem: Problem, name: str) -> str:
 
 def _moved(rule: Rule, layout: Layout) -> tuple[Rule | None, str]:
     origin = _origin(rule)
+    if isinstance(rule, PinCount):
+        value = getattr(layout.recompute, rule.what)
+        return (PinCount(rule.what, value, origin), f"--pin {rule.name}={value}") if value is not None else (None, "")
     if isinstance(rule, PinRecompute):
         word = layout.recompute.granularity or "none"
         return PinRecompute(word, origin), f"--pin recompute={word}"

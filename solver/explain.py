@@ -15,7 +15,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import GROUPS, Layout
+from constraints.layout import BLOCK, GROUPS, Layout, Recompute
 from constraints.memory.budget import CAPACITY
 from constraints.pins import Limit
 from constraints.problem import Problem
@@ -68,21 +68,31 @@ class Oracle:
     """Answers for sets of rules of one problem: a layout that keeps them, or the part that conflicts.
 
     Where memory is in that part, uniform recompute in groups is asked about as well; nothing else likes groups better than
-    layers one by one. How large groups may be is no rule of a conflict.
+    layers one by one. Where the user's words are about the count, so is block. How large a count may be is a rule of a
+    conflict only then.
     """
 
     def __init__(self, problem: Problem, deadline: float, *, interleaving: bool) -> None:
         self.problem, self.deadline, self.interleaving = problem, deadline, interleaving
-        self.rules: dict[str, Rule] = {rule.id: rule for rule in enforced_rules(problem) if rule not in COUNTS}
+        free = () if problem.counts_asked else COUNTS
+        self.rules: dict[str, Rule] = {rule.id: rule for rule in enforced_rules(problem) if rule not in free}
         self.questions = 0
         self._model = Model(problem, explain=True, interleaving=interleaving)
         self._model.post(self.rules.values())
 
     @cached_property
     def _groups(self) -> Model:
-        model = Model(self.problem, explain=True, interleaving=self.interleaving, counted=GROUPS)
-        model.post((*self.rules.values(), *COUNTS))
-        model.cp.add_bool_and(model.literals[rule.id] for rule in COUNTS)
+        return self._by_count(GROUPS)
+
+    @cached_property
+    def _blocks(self) -> Model:
+        return self._by_count(BLOCK)
+
+    def _by_count(self, stand_in: Recompute) -> Model:
+        model = Model(self.problem, explain=True, interleaving=self.interleaving, counted=stand_in)
+        free = [rule for rule in COUNTS if rule.id not in self.rules]
+        model.post((*self.rules.values(), *free))
+        model.cp.add_bool_and(model.literals[rule.id] for rule in free)
         return model
 
     def layout(self, assumed: Iterable[str]) -> Layout | frozenset[str]:
@@ -92,10 +102,18 @@ class Oracle:
         """
         assumed = list(assumed)
         answer = self._asked(self._model, assumed)
-        if isinstance(answer, Layout) or CAPACITY not in answer or not self.problem.group_sizes(1):
+        if isinstance(answer, Layout):
             return answer
-        in_groups = self._asked(self._groups, assumed)
-        return in_groups if isinstance(in_groups, Layout) else answer | in_groups
+        core, worded = answer, any(self.rules[name].asks_count for name in answer)
+        if self.problem.group_sizes(1) and (worded or CAPACITY in answer):
+            in_groups = self._asked(self._groups, assumed)
+            if isinstance(in_groups, Layout):
+                return in_groups
+            core |= in_groups
+        if self.problem.counted(1) and (worded or (CAPACITY in answer and self.problem.counts_asked)):
+            in_blocks = self._asked(self._blocks, assumed)
+            return in_blocks if isinstance(in_blocks, Layout) else core | in_blocks
+        return core
 
     def _asked(self, model: Model, assumed: list[str]) -> Layout | frozenset[str]:
         literals = model.literals

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from ortools.sat.python import cp_model
 
-from constraints.layout import GROUPS, Layout, Recompute
+from constraints.layout import Layout, Recompute
 from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.refutation.encoding import digest, encoded
@@ -21,7 +21,7 @@ from solver.explain import may_do_without_interleaving
 from solver.model import Model
 from solver.objectives import post_tie_break
 from solver.placing import placed_solution
-from solver.search import Disagreement, best_layouts, new_solver, run, takes
+from solver.search import Disagreement, best_layouts, last_resorts, new_solver, run
 from solver.work import bounded_work, work_left
 
 __all__ = ["Nearest", "least_memory", "nearest_to", "plainest_layout"]
@@ -68,9 +68,8 @@ def plainest_layout(problem: Problem) -> Layout | None:
 
 
 def _or_in_groups(problem: Problem, find: Callable[[Recompute | None], Layout | None]) -> Layout | None:
-    """What is found by recompute without counting, or else in groups of layers, if these may be looked at."""
-    layout = find(None)
-    return find(GROUPS) if layout is None and takes(problem, GROUPS) else layout
+    """What is found by recompute without counting, or else in groups of layers (or blocks), if these may be looked at."""
+    return next((layout for way in (None, *last_resorts(problem)) if (layout := find(way)) is not None), None)
 
 
 def _plainest(problem: Problem, counted: Recompute | None) -> Layout | None:
@@ -100,6 +99,8 @@ def _nearest_to(problem: Problem, wanted: dict[str, int], counted: Recompute | N
     parts: list[Any] = []
     for name, value in wanted.items():
         quantity = getattr(model.x, name)
+        if isinstance(quantity, int):
+            continue  # a count that is no decision in this model
         rows = [(v, _distance(v, value)) for v in model.arithmetic.values_of(quantity)]
         far = model.arithmetic.range(0, max(d for _, d in rows), f"distance[{name}]")
         model.cp.add_allowed_assignments([quantity.expression(), far.expression()], rows)
@@ -121,7 +122,7 @@ def least_memory(problem: Problem) -> Nearest | None:
     roomy = replace(problem, objective="memory", budget_bytes=ROOMY, allow_borderline=False)
     interleaving = not may_do_without_interleaving(problem)
     with bounded_work(min(MOST_WORK_ON_NEAREST, work_left())):
-        found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, counted=(GROUPS,))
+        found = best_layouts(roomy, seconds=LONGEST_SECONDS, interleaving=interleaving, counted=last_resorts(roomy))
     return Nearest(found.layouts[0], found.status == "optimal") if found.layouts else None
 
 

@@ -42,6 +42,6 @@ def knobs_of(problem: Problem) -> tuple[Knob, ...]:
 
 
 def _own_knob(rule: Rule) -> Knob | None:
-    if rule.stratum in (Stratum.PIN, Stratum.ADVICE):
+    if rule.stratum is Stratum.PIN or rule.relaxable:
         return Knob(rule.id, str(rule.stratum), frozenset({rule.id}))
     return None

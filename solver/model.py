@@ -14,7 +14,7 @@ from ortools.sat.python import cp_model
 
 from constraints.batch_choice import chosen_microbatches
 from constraints.layout import BLOCK, GROUPS, Layout, Recompute
-from constraints.pins import Pin
+from constraints.pins import Pin, PinCount
 from constraints.problem import Problem
 from constraints.refutation.space import DEGREES, values_of_decisions, virtual_stages
 from constraints.rule import Rule
@@ -102,15 +102,21 @@ class Model:
         self.cp.add_exactly_one(literals)
         names = (*DEGREES, "vpp", "micro_batch_size", "sequence_parallel")
         x = Decisions(**{name: make(self._domains[name], name) for name in names}, recompute=Choice(options, literals))
-        a = self.arithmetic
+        a, layers = self.arithmetic, self.problem.model.num_layers
         if self.counted == BLOCK:
-            x.recompute_layers = make(range(1, self.problem.model.num_layers), "recompute_num_layers")
+            x.recompute_layers = make(self._looked_at(range(1, layers)), "recompute_num_layers")
         elif self.counted == GROUPS:
-            x.recompute_group = make(range(2, self.problem.model.num_layers + 1), "recompute_num_layers")
+            x.recompute_group = make(self._looked_at(range(2, layers + 1)), "recompute_num_layers")
         x.stage_gpus = a.mul(a.mul(x.tp, x.cp), x.dp)
         # tp with sequence parallelism, else 1
         x.sequence_shards = a.mul(x.tp - 1, x.sequence_parallel) + 1
         return x
+
+    def _looked_at(self, counts: range) -> list[int]:
+        """The ``counts`` of layers that are looked at: the pinned one, where there is one."""
+        pinned = {pin.value for pin in self.problem.pins if isinstance(pin, PinCount) and pin.what == "num_layers"}
+        kept = [count for count in counts if self.explain or not pinned or count in pinned]
+        return kept or list(counts)
 
     def _choose_batch(self) -> None:
         """The global batch: given, or the multiple of dp * micro-batch (interleaved: pp too) nearest to the target."""

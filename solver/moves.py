@@ -11,7 +11,7 @@ from typing import Any
 from constraints.capability import AMD
 from constraints.layout import Layout
 from constraints.memory.budget import memory_report
-from constraints.pins import Limit, Pin
+from constraints.pins import COUNTS, Limit, Pin, PinCount
 from constraints.precision import has_format
 from constraints.problem import GIB, Problem
 from constraints.refutation.space import divisors
@@ -73,8 +73,9 @@ def both(first: Move, second: Move) -> Move:
 
 
 def nearest_pins(start: Changed, pins: list[Rule]) -> Changed | None:
-    """The pins at the nearest values that have a layout together."""
-    return repinned(without_pins(start, pins), pins)
+    """The pins at the nearest values that have a layout together; ``None`` also if a single one has no value there."""
+    moved = repinned(without_pins(start, pins), pins)
+    return None if moved is not None and len(pins) == 1 and not all(edit.text for edit in moved.edits) else moved
 
 
 def repinned(released: Changed, pins: list[Rule], *, only_near: bool = False) -> Changed | None:
@@ -88,6 +89,8 @@ def repinned(released: Changed, pins: list[Rule], *, only_near: bool = False) ->
     for pin in pins:
         if isinstance(pin, Pin | Limit) and pin.decision != "sequence_parallel":
             wanted[pin.decision] = int(pin.value or 1)
+        elif isinstance(pin, PinCount) and isinstance(pin.value, int):
+            wanted |= dict.fromkeys(COUNTS, pin.value)
     layout = nearest_to(released.problem, wanted)
     return with_pins_as_in(released, pins, layout, only_near=only_near) if layout is not None else None
 

@@ -16,7 +16,7 @@ from typing import Any
 from constraints.layout import Layout, Settings
 from constraints.memory.budget import CAPACITY
 from constraints.rule import Rule
-from constraints.timing.step import step_time
+from constraints.timing.played import reported_step
 from solver.answer import Answer, answer_of
 from solver.changes import Change
 from solver.completion import best_split, completed, some_split
@@ -93,7 +93,7 @@ def _at_most_one_change(asked: Asked, rules: list[Rule], judged: Layout) -> Layo
     for degrees in ([judged], [x for _, x in degree_changes(asked, judged)]):
         legal = [x for changed in degrees if (x := _legal(asked, rules, changed)) is not None]
         if legal:
-            return min(legal, key=lambda x: (step_time(asked, x).step_ns, tie_break_key(asked, x)))
+            return min(legal, key=lambda x: (reported_step(asked, x).step_ns, tie_break_key(asked, x)))
     return None
 
 

@@ -9,7 +9,8 @@ from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
 from constraints.registry import enforced_rules
-from constraints.timing.step import StepTime, step_time
+from constraints.timing.played import reported_step
+from constraints.timing.step import StepTime
 from solver.completion import best_split, completed, some_split
 
 __all__ = ["Neighbour", "neighbours"]
@@ -39,7 +40,7 @@ class Neighbour:
 
 def neighbours(problem: Problem, layout: Layout) -> tuple[Neighbour, ...]:
     """Each decision doubled and halved, everything else kept where that is possible; those that beat nothing included."""
-    now = step_time(problem, layout)
+    now = reported_step(problem, layout)
     found = []
     for decision in DECISIONS:
         value = getattr(layout, decision) or 1
@@ -77,7 +78,7 @@ def _judged(
             changed = replace(changed, split=best_split(problem, changed) or changed.split)
         if not rule.holds(problem, changed):
             return Neighbour(decision, value, instead, None, rule.reason(problem, changed))
-    then = step_time(problem, changed)
+    then = reported_step(problem, changed)
     share = layout.global_batch_size / changed.global_batch_size
     slower = then.step_ns * share / now.step_ns - 1
     return Neighbour(decision, value, instead, slower, _why(now, then, share, slower))

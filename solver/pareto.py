@@ -16,7 +16,7 @@ from solver.completion import placed
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
 from solver.placing import differs
-from solver.search import MOST_WORK_ON_COUNTS, Disagreement, Found, new_solver, run, takes
+from solver.search import MOST_WORK_ON_COUNTS, Disagreement, Found, last_resorts, new_solver, run, takes
 from solver.tie_breaks import tie_break_key
 from solver.work import part_of_work
 
@@ -63,6 +63,7 @@ class _Front:
         self.problem = problem
         self.plain = _Side(problem, deadline)
         self.beside = [_Side(problem, deadline, stand_in) for stand_in in (GROUPS, BLOCK) if takes(problem, stand_in)]
+        self.block_alone = BLOCK in last_resorts(problem)
         self.weighed = True
         """False if some layouts with recompute by count that may be better were not tried."""
 
@@ -80,7 +81,7 @@ class _Front:
         for side in self.beside:
             if status not in ("optimal", "infeasible"):
                 break
-            if best is None and side.counted == BLOCK and self.plain.most_held is None:
+            if best is None and side.counted == BLOCK and self.plain.most_held is None and not self.block_alone:
                 break  # block is weighed where something else fits
             with part_of_work(MOST_WORK_ON_COUNTS):
                 known, other = side.fastest(best)

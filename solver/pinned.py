@@ -9,15 +9,17 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from constraints.errors import RequestError, elsewhere
-from constraints.layout import Settings
-from constraints.pins import Limit, Pin, PinRecompute
-from constraints.problem import Origin
+from constraints.layout import Layout, Settings
+from constraints.partition.kinds import runs_of
+from constraints.pins import Limit, Pin, PinCount, PinRecompute
+from constraints.problem import Origin, Problem
+from constraints.recompute import METHODS
 from constraints.rule import Rule
 from constraints.spelling import canonical_name
 from constraints.values import read_value
 from solver.request import Request
 
-__all__ = ["Pinned", "pinned_words", "similar"]
+__all__ = ["Pinned", "pinned_words", "refuse_impossible_counts", "similar"]
 
 DECISIONS = {
     "tp": "tp",
@@ -35,7 +37,9 @@ DECISIONS = {
 """Short names of the decisions that can be pinned; Megatron's names are accepted too (``constraints.spelling``)."""
 
 SWITCHES = tuple(f.name for f in fields(Settings))
-PINNABLE = (*DECISIONS, "recompute", "mtp_num_layers", *SWITCHES)
+COUNTED = {"recompute_method": "method", "recompute_num_layers": "num_layers"}
+"""How full recompute goes: the name of a pin, and what it is called there."""
+PINNABLE = (*DECISIONS, "recompute", *COUNTED, "mtp_num_layers", *SWITCHES)
 LARGEST = 9_999_999
 
 _LIMIT = re.compile(r"\s*([A-Za-z_]+)\s*(<=|>=|<|>)\s*(-?\d{1,8})\s*")
@@ -70,8 +74,32 @@ def pinned_words(request: Request) -> Pinned:
         if name not in given:
             given[name] = value, word
             _keep(pinned, request, word, name, value)
+    granularity, by = given.get("recompute", ("full", ""))
+    for name in COUNTED:
+        if name in given and granularity != "full":
+            raise _error(request, given[name][1], f"is about recompute=full, and contradicts {by}")
     pinned.rules += [_limit(request, word) for word in request.limit]
     return pinned
+
+
+def refuse_impossible_counts(problem: Problem) -> None:
+    """Raise :class:`~constraints.errors.RequestError` where nothing that ``solve`` may recompute goes as the pins say."""
+    words = [pin for pin in problem.pins if isinstance(pin, PinCount)]
+    pins = [pin for pin in problem.pins if pin.scope == ("recompute",)]
+    options = (*problem.recompute_options, *problem.counted(1))
+    if not words or any(all(pin.holds(problem, Layout(recompute=one)) for pin in pins) for one in options):
+        return
+    model, word = problem.model, words[-1]
+    one_by_one = "recompute_method=uniform recompute_num_layers=1"
+    if any(isinstance(pin.value, int) and pin.value > model.num_layers for pin in words):
+        message = f"is more than the {model.num_layers} layers of {model.name}"
+    elif runs_of(model) is None:
+        message = f"cannot be: kinds of layers alternate in {model.name}, where solve knows only {one_by_one}"
+    elif any(pin.value == "block" for pin in words):
+        message = f"is every layer of {model.name}: {one_by_one} says so"
+    else:
+        message = f"cannot be: MTP layers of {model.name} are recomputed one by one only, recompute_num_layers=1"
+    raise RequestError("pin", word.text, word.origin, message)
 
 
 def similar(word: object, choices: Iterable[str]) -> str:
@@ -86,6 +114,8 @@ def _keep(pinned: Pinned, request: Request, word: str, name: str, value: Any) ->
         pinned.rules.append(Pin(name, DECISIONS[name], value, origin))
     elif name == "recompute":
         pinned.rules.append(PinRecompute(value, origin))
+    elif name in COUNTED:
+        pinned.rules.append(PinCount(COUNTED[name], value, origin))
     else:
         pinned.origins[name] = origin
         if name == "mtp_num_layers":
@@ -109,13 +139,17 @@ def _value(request: Request, word: str, name: str, text: str) -> Any:
         if text not in ("none", "selective", "full"):
             raise _error(request, word, "recompute is none, selective or full")
         return text
+    if name == "recompute_method":
+        if text not in METHODS:
+            raise _error(request, word, f"recompute_method is {' or '.join(METHODS)}")
+        return text
     if name == "vpp" and text.lower() in ("null", "none", "1"):
         return None
     if name == "sp":
         if text.lower() not in ("true", "false", "1", "0"):
             raise _error(request, word, "must be true or false")
         return text.lower() in ("true", "1")
-    if name in DECISIONS or name == "mtp_num_layers":
+    if name in (*DECISIONS, "recompute_num_layers", "mtp_num_layers"):
         least = 0 if name == "mtp_num_layers" else 1
         if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) < least:
             raise _error(request, word, f"must be a whole number from {least} to {LARGEST}")

@@ -11,10 +11,11 @@ from ortools.sat.python import cp_model
 from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
 from constraints.problem import Problem
+from constraints.registry import enforced_rules
 from solver.completion import placed, placed_somewhere
 from solver.model import Model, count_of
 
-__all__ = ["DEGREES", "DISTINCT", "differs", "forbid", "placed_solution", "with_other_chunks"]
+__all__ = ["DEGREES", "DISTINCT", "differs", "forbid", "placed_solution", "recomputing_more", "with_other_chunks"]
 
 DISTINCT = ("tp", "pp", "vpp", "cp", "ep", "etp", "micro_batch_size")
 """Two layouts in which none of these differs, nor what is recomputed, are one to a person who asks for several."""
@@ -53,6 +54,25 @@ def forbid(model: Model, layout: Layout) -> None:
     decisions = (*DEGREES, *FOLLOWING) if model.explain else DEGREES
     model.cp.add_bool_or([*unless, *differs(model, layout, decisions, vpps=full)])
     model.refine(layout.pp)
+
+
+def recomputing_more(model: Model, layout: Layout, objective: str) -> Layout | None:
+    """``layout``, which fits nowhere, with the first recompute that makes it fit, its layers placed; ``None`` if none does.
+
+    What does not fit either is noted. Recompute by count has a search of its own.
+    """
+    options = model.x.recompute.options
+    if layout.recompute not in options:
+        return None
+    rules = [rule for rule in enforced_rules(model.problem) if "recompute" in rule.scope and rule.id != CAPACITY]
+    for option in options[options.index(layout.recompute) + 1 :]:
+        more = replace(layout, recompute=option)
+        if all(rule.holds(model.problem, more) for rule in rules):
+            found = placed(model.problem, more, objective)
+            if found is not None:
+                return found
+            forbid(model, more)
+    return None
 
 
 def with_other_chunks(model: Model, layout: Layout, objective: str) -> list[Layout]:

@@ -38,6 +38,8 @@ class Report:
     """Where no layout is better than the first, and a certificate of that was checked: what it proves by."""
     counts_weighed: bool = True
     """False if some layouts with recompute by count that may be better were not tried."""
+    gpus_weighed: tuple[int, ...] = ()
+    """Where GPUs may stay idle: the counts of which the answer's is the best, the largest that has a layout first."""
 
     @property
     def proof(self) -> Proof | None:
@@ -77,6 +79,7 @@ class Report:
                 "proof": self.proof.level if self.proof else None,
                 "proof_steps": (self.proof.steps or None) if self.proof else None,
                 "proof_leaves_aside": [self.proof.aside] if self.proof and self.proof.aside else [],
+                "gpus_weighed": list(self.gpus_weighed),
             },
         }
 

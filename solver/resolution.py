@@ -10,12 +10,12 @@ from constraints.errors import RequestError
 from constraints.generations import GENERATIONS
 from constraints.precision_names import PRECISIONS
 from constraints.problem import GIB, Origin, Problem
-from constraints.rule import Stratum
+from constraints.rule import Rule, Stratum
 from constraints.timing.calibration import NEWEST_STACK, STACKS
 from models_catalog.errors import CatalogError, UnknownName
 from models_catalog.schema import GpuSpec, ModelSpec
 from solver.memory_options import imbalance_percent, switches_by_option, with_memory_options
-from solver.pinned import pinned_words, similar
+from solver.pinned import pinned_words, refuse_impossible_counts, similar
 from solver.request import Request
 
 __all__ = ["MEGATRON_VERSIONS", "OBJECTIVE_NAMES", "TASKS", "find_gpu", "find_model", "resolve"]
@@ -50,7 +50,7 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
     seq_length = request.seq_length
     if seq_length is None:
         seq_length = min(DEFAULT_SEQ_LENGTH, model.max_position_embeddings or DEFAULT_SEQ_LENGTH)
-    return Problem(
+    problem = Problem(
         model=model,
         gpu=gpu,
         gpus=gpus,
@@ -73,6 +73,8 @@ def resolve(request: Request, *, model: ModelSpec | None = None, gpu: GpuSpec | 
         expandable_segments=request.expandable_segments is not False,
         origins=_origins(request, gpu) | pinned.origins,
     )
+    refuse_impossible_counts(problem)
+    return problem
 
 
 def _domain(request: Request, gpu: GpuSpec) -> int:
@@ -182,16 +184,20 @@ def _unknown(request: Request, name: str, error: UnknownName) -> CatalogError | 
 def _relaxed(request: Request) -> frozenset[str]:
     from constraints.registry import RULES, rule_named
 
-    ids = (
-        [rule.id for rule in RULES if rule.stratum is Stratum.ADVICE and rule.enforced_by_solve]
-        if request.relax
-        else []
-    )
+    ids = [rule.id for rule in RULES if rule.relaxable] if request.relax else []
     for rule_id in request.relax:
         rule, origin = rule_named(rule_id), request.origin("relax", rule_id)
         if rule is None:
             raise RequestError("relax", rule_id, origin, f"is not a rule{similar(rule_id, ids)}")
         if rule.id not in ids:
-            kind = f"a {rule.stratum} rule" if rule.stratum is not Stratum.ADVICE else "not enforced in the first place"
-            raise RequestError("relax", rule_id, origin, f"is {kind}; what can be relaxed: {', '.join(ids)}")
+            raise RequestError("relax", rule_id, origin, f"{_firm(rule)}; what can be relaxed: {', '.join(ids)}")
     return frozenset(request.relax)
+
+
+def _firm(rule: Rule) -> str:
+    """Why a rule cannot be relaxed."""
+    if rule.stratum is not Stratum.ADVICE:
+        return f"is a {rule.stratum} rule"
+    if rule.kept_by_form:
+        return "is kept by every layout that solve looks at, so that relaxing it would change nothing"
+    return "is not enforced in the first place"

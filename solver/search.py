@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -18,10 +19,10 @@ from solver.arithmetic import LARGEST
 from solver.completion import placed
 from solver.model import Model
 from solver.objectives import OBJECTIVES, post_tie_break
-from solver.placing import differs, forbid, with_other_chunks
+from solver.placing import differs, forbid, recomputing_more, with_other_chunks
 from solver.ranking import Ranking
 from solver.tie_breaks import tie_break_key
-from solver.work import part_of_work, spend, work_left
+from solver.work import part_of_work, spend, work_left, work_spent
 
 __all__ = [
     "MOST_WORK_ON_COUNTS",
@@ -30,6 +31,7 @@ __all__ = [
     "ModelError",
     "best_layouts",
     "best_placed",
+    "last_resorts",
     "new_solver",
     "run",
     "takes",
@@ -39,6 +41,9 @@ __all__ = [
 BRANCHINGS = (cp_model.AUTOMATIC_SEARCH, cp_model.PSEUDO_COST_SEARCH)
 MOST_WORK_ON_COUNTS = 3.0
 """Deterministic time in which one way of recompute by count is weighed against what is best without."""
+MOST_WORK_ON_PROMISES = 2.0
+"""Deterministic time of a proof that some degrees promise most after which, if no placement keeps what they promise, no
+further promise is proved: whatever may be better is placed as it is met."""
 FIRST_TURN = 1.0
 """Deterministic time of the first turn of each way of branching: about as many seconds."""
 MOST_PROBING, MOST_MINIMISING = 0.002, 0.01
@@ -103,21 +108,25 @@ def best_layouts(
     seconds: float = 60.0,
     interleaving: bool = True,
     counted: Iterable[Recompute] = (BLOCK, GROUPS),
+    most: int | None = None,
 ) -> Found:
     """The best ``top`` layouts for the problem's objective, best first, each passing every rule outside the solver.
 
     Without ``interleaving`` virtual stages are left out (other than pinned ones). ``counted`` is the recompute by count of
     layers that is weighed against what is best without, each in a model of its own; where nothing fits without, groups may.
+    Layouts that cost more than ``most``, in the objective's own measure, are as good as none.
+
     Raises :class:`Disagreement` if a solution breaks a rule that it was solved under.
     """
     deadline = time.monotonic() + seconds
     if fewest_gpus(problem) > problem.gpus:  # no need to look at any
         return Found("infeasible", ())
-    found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline)
+    found = _best_of(problem, Model(problem, interleaving=interleaving), top, deadline, most)
     left = [stand_in for stand_in in counted if takes(problem, stand_in)]
-    if found.status == "infeasible" and GROUPS in left:
-        left.remove(GROUPS)
-        found = _best_of(problem, Model(problem, interleaving=interleaving, counted=GROUPS), top, deadline)
+    for stand_in in last_resorts(problem):
+        if found.status == "infeasible" and stand_in in left:
+            left.remove(stand_in)
+            found = _best_of(problem, Model(problem, interleaving=interleaving, counted=stand_in), top, deadline, most)
     if left and not problem.weighs_counts:
         return replace(found, weighed=False)
     for stand_in in left:
@@ -128,10 +137,15 @@ def best_layouts(
 
 def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: float) -> Found:
     """The best of what was ``found`` and of the layouts of ``model``, which recomputes by count."""
-    last = found.layouts[-1] if len(found.layouts) == top else None
-    with part_of_work(MOST_WORK_ON_COUNTS):
-        beside = _best_of(problem, model, top, deadline, last)
     measure = OBJECTIVES[problem.objective].measure
+    most = None
+    if len(found.layouts) == top:
+        last = found.layouts[-1]
+        # Of layouts that cost as much, those that recompute every layer come after block, and none after groups.
+        after = model.counted == BLOCK and last.recompute.is_uniform
+        most = measure(problem, last) - (not after)
+    with part_of_work(MOST_WORK_ON_COUNTS):
+        beside = _best_of(problem, model, top, deadline, most)
     every = sorted((*found.layouts, *beside.layouts), key=lambda x: (measure(problem, x), tie_break_key(problem, x)))
     weighed = found.weighed and beside.status in ("optimal", "infeasible")
     return Found("optimal", tuple(every[:top]), weighed=weighed)
@@ -139,33 +153,40 @@ def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: f
 
 def takes(problem: Problem, stand_in: Recompute) -> bool:
     """False if there is nothing like ``stand_in`` to weigh, or what is asked for rules it out whatever the degrees are."""
-    asked = Layout(recompute=stand_in, settings=problem.settings)
-    rules = (rule for rule in enforced_rules(problem) if rule.scope == ("recompute",))
-    some = problem.group_sizes(1) if stand_in == GROUPS else problem.counted(1)
-    return bool(some) and all(rule.holds(problem, asked) for rule in rules)
+    return any(_taken(problem, option) for option in problem.counted(1) if option.method == stand_in.method)
 
 
-def _best_of(problem: Problem, model: Model, top: int, deadline: float, last: Layout | None = None) -> Found:
-    """The best ``top`` layouts of ``model``; of those that are better than ``last``, if there is one."""
+def last_resorts(problem: Problem) -> tuple[Recompute, ...]:
+    """Recompute by count that is looked at where nothing fits without: groups, as they hold less than layers one by one;
+    block, which holds more, only where the user's words about the count may rule those out."""
+    stand_ins = (GROUPS, BLOCK) if problem.counts_asked else (GROUPS,)
+    return tuple(stand_in for stand_in in stand_ins if takes(problem, stand_in))
+
+
+def _taken(problem: Problem, recompute: Recompute) -> bool:
+    """False if what is asked for rules ``recompute`` out whatever the degrees are."""
+    asked = Layout(recompute=recompute, settings=problem.settings)
+    return all(rule.holds(problem, asked) for rule in enforced_rules(problem) if rule.scope == ("recompute",))
+
+
+def _best_of(problem: Problem, model: Model, top: int, deadline: float, most: int | None = None) -> Found:
+    """The best ``top`` layouts of ``model``, of those that cost no more than ``most``."""
     rules = enforced_rules(problem)
     model.post(rules)
     if not model.shapes:
         return Found("infeasible", ())
     cost = OBJECTIVES[problem.objective].post(model)
     order = post_tie_break(model)
-    most = None
-    if last is not None:
-        # Of layouts that cost as much, those that recompute every layer come after block, and none after groups.
-        after = model.counted == BLOCK and last.recompute.is_uniform
-        most = OBJECTIVES[problem.objective].measure(problem, last) - (not after)
+    if most is not None:
         model.cp.add(cost.expression() <= most)
-    status, layout = best_placed(model, problem.objective, cost, order, deadline, most)
-    if layout is None:
-        return Found("infeasible" if status == "infeasible" else "unknown", ())
+    status, layout = best_placed(model, problem.objective, cost, order, deadline, most, most_work=MOST_WORK_ON_PROMISES)
     ranking = Ranking(model, rules, top)
-    ranking.add(layout)
-    if status == "optimal" and top > 1:
+    if layout is not None:
+        ranking.add(layout)
+    if status == "hard" or (status == "optimal" and top > 1):
         status = _runners_up(ranking, cost, order, deadline)
+    if not ranking.layouts:
+        return Found("infeasible" if status in ("infeasible", "optimal") else "unknown", ())
     for layout in ranking.layouts:
         broken = [rule.id for rule in rules if not rule.holds(problem, layout)]
         if broken:
@@ -209,33 +230,46 @@ def _better(copy: cp_model.CpModel, cost: Any, order: Any, last: tuple[int, int]
 
 
 def best_placed(
-    model: Model, objective: str, cost: Any, order: Any, deadline: float, most: int | None = None
+    model: Model,
+    objective: str,
+    cost: Any,
+    order: Any,
+    deadline: float,
+    most: int | None = None,
+    *,
+    most_work: float = math.inf,
 ) -> tuple[str, Layout | None]:
     """The layout that is best by ``objective``, whose expression is ``cost``, with its layers placed.
 
     The model's cost of some degrees is a bound that no placement on them beats. The best placement for the degrees that
     it prefers may cost more, or none may fit: that is noted, of them and of their like with other virtual stages, and it
     chooses again, until what it promises is kept. Layouts that cost more than ``most`` are of no interest.
+
+    The status is ``hard`` where a promise that is not kept took more than ``most_work`` to prove: the layout, if any, is then
+    one of many.
     """
     problem, measure = model.problem, OBJECTIVES[objective].measure
     best, known = None, most
     while True:
+        spent = work_spent()
         status, layout, promised = _lexicographic(model, cost, order, deadline, known)
         if layout is None:
             return (status, best) if best is None else ("feasible", best)
         whole = placed(problem, layout, objective)
         if whole is None:
             forbid(model, layout)
-            continue
-        layout = whole
-        cost_of_it = measure(problem, layout)
-        if cost_of_it < promised and status == "optimal":
-            raise Disagreement(f"a placement costs {cost_of_it}, less than the bound of {promised}: {layout}")
-        if status != "optimal":
-            return "feasible", layout if known is None or cost_of_it < known else best
-        if cost_of_it == promised:
-            return "optimal", layout
-        for like in (layout, *with_other_chunks(model, layout, objective)):
+            whole = recomputing_more(model, layout, objective)
+            fitting = [] if whole is None else [whole]
+        else:
+            layout, cost_of_it = whole, measure(problem, whole)
+            if cost_of_it < promised and status == "optimal":
+                raise Disagreement(f"a placement costs {cost_of_it}, less than the bound of {promised}: {layout}")
+            if status != "optimal":
+                return "feasible", layout if known is None or cost_of_it < known else best
+            if cost_of_it == promised:
+                return "optimal", layout
+            fitting = [layout, *with_other_chunks(model, layout, objective)]
+        for like in fitting:
             true = measure(problem, like)
             if known is None or true < known or (true == known and best is None):
                 best, known = like, true
@@ -243,6 +277,8 @@ def best_placed(
             model.cp.add_bool_or(differs(model, like)).only_enforce_if(other)
             model.cp.add(cost.expression() >= true).only_enforce_if(other.negated())
         model.refine(layout.pp)
+        if work_spent() - spent > most_work:
+            return "hard", best
 
 
 def _lexicographic(

@@ -18,7 +18,7 @@ from constraints.problem import GIB, Origin, Problem
 from constraints.refutation.space import values_of_decisions, virtual_stages
 from constraints.registry import rules_of
 from constraints.rule import Rule
-from constraints.timing.step import step_time
+from constraints.timing.played import reported_step
 from solver.changes import Change
 from solver.completion import best_split, completed
 from solver.verdict import BINDING, Verdict
@@ -121,7 +121,7 @@ def single_changes(verdict: Verdict) -> tuple[SingleChange, ...]:
         if all(rule.holds(problem, x) for rule in rules):
             report = memory_report(problem, x)
             assert report is not None, "a layout that keeps the rules places its layers"
-            found.append(SingleChange(change, x, step_time(problem, x).step_ns, report.high_bytes))
+            found.append(SingleChange(change, x, reported_step(problem, x).step_ns, report.high_bytes))
     per_sequence = [one.step_ns / one.layout.global_batch_size for one in found]
     return tuple(one for _, one in sorted(zip(per_sequence, found, strict=True), key=lambda pair: pair[0]))
 

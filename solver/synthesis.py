@@ -10,6 +10,7 @@ from importlib.metadata import version
 from constraints.layout import Layout
 from constraints.problem import Problem
 from solver.answer import Answer, answer_of
+from solver.fewer_gpus import best_with_idle
 from solver.objectives import OBJECTIVES
 from solver.pareto import pareto_layouts
 from solver.refutation import refutation_of
@@ -17,7 +18,6 @@ from solver.report import Report
 from solver.request import Request
 from solver.resolution import resolve
 from solver.search import Disagreement, Found, best_layouts
-from solver.usable import Undecided, largest_usable
 
 __all__ = ["solve", "solve_problem"]
 
@@ -50,11 +50,12 @@ def solve_problem(
     found.
     """
     started = time.monotonic()
+    weighed: tuple[int, ...] = ()
     if pareto:
         problem = replace(problem, objective="step-time")
         found, solved = pareto_layouts(problem, seconds=seconds, found=progress), problem
     else:
-        found, solved = _search(problem, top, seconds)
+        found, solved, weighed = _search(problem, top, seconds)
     answers = tuple(_answer(solved, layout, problem) for layout in found.layouts)
     objective = OBJECTIVES[problem.objective]
     refutation = None
@@ -71,26 +72,15 @@ def solve_problem(
         solver_version=version("ortools"),
         wall_seconds=time.monotonic() - started,
         counts_weighed=found.weighed,
+        gpus_weighed=weighed,
     )
 
 
-def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem]:
-    """The layouts, and the problem they solve: with ``allow_idle`` the one on the most GPUs that has any."""
-    deadline = time.monotonic() + seconds
-    found = best_layouts(problem, top=top, seconds=seconds)
-    if found.status != "infeasible" or not problem.allow_idle:
-        return found, problem
-    try:
-        gpus = largest_usable(problem, problem.gpus - 1, deadline=deadline)
-    except Undecided:
-        return Found("unknown", ()), problem
-    if gpus is None:
-        return found, problem
-    fewer = replace(problem, gpus=gpus)
-    found = best_layouts(fewer, top=top, seconds=deadline - time.monotonic())
-    if found.status == "infeasible":
-        raise Disagreement(f"{gpus} GPUs have a layout and have none")
-    return found, fewer
+def _search(problem: Problem, top: int, seconds: float) -> tuple[Found, Problem, tuple[int, ...]]:
+    """The layouts, the problem they solve, on fewer GPUs where some may stay idle, and the counts that were weighed."""
+    if problem.allow_idle:
+        return best_with_idle(problem, top=top, deadline=time.monotonic() + seconds)
+    return best_layouts(problem, top=top, seconds=seconds), problem, ()
 
 
 def _answer(solved: Problem, layout: Layout, asked: Problem) -> Answer:

@@ -9,8 +9,9 @@ from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.timing.calibration import evidence
 from constraints.timing.flops import FLOP_CONVENTION, model_flop_per_token, peak_flops
+from constraints.timing.played import reported_step
 from constraints.timing.regime import regime_of
-from constraints.timing.step import StepTime, step_time
+from constraints.timing.step import StepTime
 
 __all__ = ["Timing", "timing_of"]
 
@@ -61,6 +62,7 @@ class Timing:
             "tokens_per_second_per_gpu": round(self.tokens_per_second_per_gpu, 2),
             "compute_seconds": step.compute_ns / 1e9,
             "bubble_seconds": step.bubble_ns / 1e9,
+            "schedule": "played through" if step.played else "closed form",
             "exposed_communication_seconds": sum(exposed.values()) / 1e9,
             "exposed_by_group": {group: time / 1e9 for group, time in exposed.items()},
             "host_seconds": step.host_ns / 1e9,
@@ -80,7 +82,7 @@ def timing_of(problem: Problem, layout: Layout) -> Timing:
     regime = regime_of(problem)
     found = evidence().get(regime)
     return Timing(
-        step=step_time(problem, layout),
+        step=reported_step(problem, layout),
         tokens=layout.global_batch_size * problem.seq_length,
         gpus=layout.gpus,
         flop_per_token=model_flop_per_token(problem),

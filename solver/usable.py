@@ -15,7 +15,7 @@ from typing import Any
 from ortools.sat.python import cp_model
 
 from constraints.arithmetic import ceil_div
-from constraints.layout import GROUPS, Layout, Recompute
+from constraints.layout import Layout, Recompute
 from constraints.memory.spread import fewest_gpus
 from constraints.problem import Problem
 from constraints.refutation.space import values_of_decisions
@@ -23,7 +23,7 @@ from constraints.registry import enforced_rules
 from constraints.rule import Rule
 from solver.model import Decisions, Model
 from solver.placing import placed_solution
-from solver.search import Disagreement, new_solver, run, takes
+from solver.search import Disagreement, last_resorts, new_solver, run
 
 __all__ = ["Undecided", "largest_usable", "smallest_usable"]
 
@@ -69,13 +69,14 @@ def _windows(counts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def _best(problem: Problem, counts: Sequence[int], deadline: float, cost: Callable[[Any], Any]) -> int | None:
-    """The count with a layout that costs least, of ``counts``: by recompute without counting, or in groups of layers."""
+    """The count with a layout that costs least, of ``counts``: by recompute without counting, or in groups of layers (in
+    blocks, where that is what is asked for)."""
     best = _best_by(problem, counts, deadline, cost)
-    if not takes(problem, GROUPS):
-        return best
-    nearer = counts if best is None else [count for count in counts if cost(count) < cost(best)]
-    in_groups = _best_by(problem, nearer, deadline, cost, GROUPS) if nearer else None
-    return best if in_groups is None else in_groups
+    for stand_in in last_resorts(problem):
+        nearer = counts if best is None else [count for count in counts if cost(count) < cost(best)]
+        better = _best_by(problem, nearer, deadline, cost, stand_in) if nearer else None
+        best = best if better is None else better
+    return best
 
 
 def _best_by(

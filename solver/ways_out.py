@@ -102,7 +102,7 @@ class _Finder:
             if name in self.read:
                 yield from self._way("pin", start, partial(Changed.switch_off, name=name))
         for rule in self.rules.values():
-            if rule.stratum == "advice" and self._may(rule.id):
+            if rule.relaxable and self._may(rule.id):
                 yield from self._way("advice", start, partial(Changed.relax, rule_id=rule.id))
         if self.problem.global_batch_size is not None and "global_batch_size" in self.read and self._may("batch"):
             yield from self._way("batch", start, nearest_batch, batch_distance)
@@ -272,4 +272,4 @@ class _Finder:
 
 def _idle_note(asked: Problem, changed: Problem) -> str:
     nodes = asked.gpus - changed.gpus >= asked.gpus_per_node  # whole nodes alone were tried there
-    return f"uses {'at least ' if nodes else ''}{changed.gpus} of the {asked.gpus} GPUs"
+    return f"{'at least ' if nodes else ''}{changed.gpus} of the {asked.gpus} GPUs can be used"

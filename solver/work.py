@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-__all__ = ["Part", "bounded_work", "part_of_work", "spend", "work_left"]
+__all__ = ["Part", "bounded_work", "part_of_work", "spend", "work_left", "work_spent"]
 
 _LEFT: ContextVar[float] = ContextVar("work left", default=math.inf)
+_SPENT: ContextVar[float] = ContextVar("work spent", default=0.0)
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def part_of_work(most: float) -> Iterator[Part]:
             yield part
         finally:
             part.used = most - work_left()
-    spend(part.used)
+    _take(part.used)
 
 
 def work_left() -> float:
@@ -51,6 +52,16 @@ def work_left() -> float:
     return _LEFT.get()
 
 
+def work_spent() -> float:
+    """What all searches together have used so far: of interest are differences."""
+    return _SPENT.get()
+
+
 def spend(used: float) -> None:
     """Take off what a search has used."""
+    _SPENT.set(_SPENT.get() + used)
+    _take(used)
+
+
+def _take(used: float) -> None:
     _LEFT.set(max(0.0, _LEFT.get() - used))

@@ -35,7 +35,7 @@ Options = Callable[[int], tuple[Recompute, ...]]
 
 
 def plain_and_counted(problem: Problem) -> tuple[Options, ...]:
-    """All that may be recomputed; block apart, as it is weighed only where something else is legal.
+    """All that may be recomputed; block apart, as it is weighed only where something else is legal, or where it is asked for.
 
     Where recompute by count is not weighed, groups are there only if nothing else is legal.
     """
@@ -169,7 +169,7 @@ def legal(problem: Problem) -> Iterator[Layout]:
             if placed is not None:
                 found = True
                 yield placed
-        if not found:
+        if not found and not problem.counts_asked:
             return
 
 
@@ -223,6 +223,8 @@ def best(problem: Problem) -> Layout | None:
     for options in plain_and_counted(problem):
         layouts = list(rules.accepted(options))
         if first is None and not any(fits_somewhere(problem, layout) for layout in layouts):
+            if problem.counts_asked:
+                continue
             return None
         for layout in sorted(layouts, key=floors.of):
             placed = rules.placed(layout) if first is None or floors.may_beat(layout, first[0]) else None

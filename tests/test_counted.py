@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import pytest
 
 from constraints.layout import WHOLE_LAYERS, Layout
 from constraints.memory.budget import CAPACITY
-from constraints.pins import Pin
-from constraints.problem import GIB, Origin, Problem
+from constraints.problem import Problem
 from constraints.refutation.partial import Space
 from constraints.refutation.tree import grow
 from constraints.registry import enforced_rules
@@ -23,41 +21,8 @@ from solver.search import best_layouts
 from solver.tie_breaks import tie_break_key
 from tests import enumeration
 from tests.exploring import explore
-from tests.rules.builders import model, moe, problem
+from tests.short_of_memory import CASES, asked, deep
 from tests.strategies import problems
-
-
-def asked(budget_gib: float, gpus: int = 2, pins: dict[str, int] | None = None, **fields: Any) -> Problem:
-    """Eight layers and long sequences: activations are what there is too much of."""
-    make = moe if "num_moe_experts" in fields else model
-    return problem(
-        make(num_layers=8, vocab_size=1000, **fields),
-        gpus=gpus,
-        budget_bytes=int(budget_gib * GIB),
-        seq_length=65536,
-        global_batch_size=8,
-        objective="step-time",
-        pins=tuple(Pin(name, name, value, Origin("flag", name)) for name, value in (pins or {}).items()),
-    )
-
-
-def deep(budget_gib: float, **pins: int) -> Problem:
-    """Many narrow layers: their inputs are what there is too much of."""
-    narrow = {"hidden_size": 1024, "ffn_hidden_size": 4096, "num_attention_heads": 8, "num_query_groups": 8}
-    return replace(asked(budget_gib, pins=pins), model=model(num_layers=48, vocab_size=1000, **narrow))
-
-
-CASES = [
-    *(asked(budget) for budget in (28, 36, 40)),
-    *(asked(budget, mtp_num_layers=1) for budget in (32, 36, 56)),
-    *(asked(budget, 4) for budget in (28, 32)),
-    *(asked(budget, 4, {"pp": 2, "tp": 2}) for budget in (14, 18, 22)),
-    *(asked(budget, 4, {"pp": 2, "vpp": 2}) for budget in (24, 30)),
-    *(asked(budget, 4, {"pp": 2, "tp": 2}, num_moe_experts=8, moe_layer_freq=(0, *(1,) * 7)) for budget in (10, 14)),
-    *(deep(budget, pp=2, vpp=vpp) for budget, vpp in ((19, 2), (19.4, 3), (19.4, 8))),
-    *(deep(budget, pp=1) for budget in (33, 34)),
-]
-"""Problems whose answer is no recompute, modules, a block or every layer, one by one or in groups."""
 
 
 def best(problem: Problem) -> Layout | None:

@@ -30,6 +30,11 @@ def test_solver_agrees_with_brute_force_on_a_few_small_problems() -> None:
     explore(problems(most_gpus=12), agree, 40)
 
 
+def test_it_does_where_every_promise_that_is_not_kept_is_too_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solver.search.MOST_WORK_ON_PROMISES", -1.0)
+    explore(problems(most_gpus=12), agree, 20, 1)
+
+
 @pytest.mark.heavy
 @in_parts(16)
 def test_solver_agrees_with_brute_force_on_hundreds_of_problems(part: int) -> None:

@@ -16,7 +16,7 @@ from solver.search import best_layouts
 def test_other_virtual_stages_are_those_that_were_not_ruled_out(
     words: dict[str, tuple[str, ...]], allowed: set[int]
 ) -> None:
-    problem = resolve(Request(model="llama-3.1-70b", gpus=64, gpu="h200", pin=("pp=8",), **words))
+    problem = resolve(Request(model="llama-3.1-70b", gpus=64, gpu="h200", pin=("pp=8", "cp=2"), **words))
     model = Model(problem)
     model.post(enforced_rules(problem))
     (layout,) = best_layouts(problem).layouts

@@ -44,7 +44,7 @@ def mapping(rule: Rule) -> dict[str, object]:
         "since": rule.since,
         "until": rule.until,
         "reads": [*rule.scope, *rule.reads],
-        "relaxable": rule.stratum == "advice" and rule.enforced_by_solve,
+        "relaxable": rule.relaxable,
     }
 
 
@@ -94,6 +94,6 @@ def _page(rule: Rule) -> str:
     if rule.example:
         page.entry("broken by", rule.example)
     page.entry("usual fix", rule.fix)
-    if rule.stratum == "advice" and rule.enforced_by_solve:
+    if rule.relaxable:
         page.entry("relax", f"solve --relax {rule.id}")
     return page.text()

@@ -20,7 +20,9 @@ EXIT_CODES = {"optimal": 0, "feasible": 0, "infeasible": 1, "unknown": 3}
 @model_argument
 @request_options
 @search_options
-@click.option("--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where all of them cannot be used.")
+@click.option(
+    "--allow-idle", is_flag=True, default=None, help="Leave GPUs unused where fewer are faster, or all cannot be used."
+)
 @click.option("--top", type=int, metavar="K", help="The K best layouts (default 1).")
 @click.option("--pareto", is_flag=True, default=None, help="The layouts that no other beats in both time and memory.")
 @click.option("--time-limit", type=float, metavar="SECONDS", help="Give up, undecided, after this long (default 60).")
@@ -89,7 +91,7 @@ def _certified(report: Any) -> tuple[Any, Any, str]:
 def _optimum(report: Any) -> tuple[Any, str]:
     """(the certificate that no layout is better than the first, "") or (``None``, why there is none)."""
     from constraints.refutation.tree import TooLarge
-    from solver.certificate import certified_optimum
+    from solver.certificate import LeftAside, certified_optimum
     from solver.idle import excluded
 
     asked, best = report.asked, report.answers[0].layout
@@ -100,6 +102,8 @@ def _optimum(report: Any) -> tuple[Any, str]:
         return certified_optimum(asked, best, larger), ""
     except TooLarge as error:
         return None, f"the proof that no layout is better has {error}"
+    except LeftAside as error:
+        return None, f"the proof that no layout is better {error}"
 
 
 def _deliver_certificate(report: Any, certificate: Any, why: str, path: str) -> None:

@@ -103,7 +103,11 @@ def _gaps(page: Page, found: Counts) -> None:
     for rules, counts in sorted(by_rules.items(), key=lambda item: -len(item[1])):
         page.line()
         heading = f"no layout on {ranges(count.gpus for count in counts)}"
-        page.line(click.style(heading, bold=True) + (f"  [{', '.join(rules)}]" if rules else ""))
+        named = f"[{', '.join(rules)}]" if rules else ""
+        beside = len(heading) + 2 + len(named) <= page.width
+        page.line(click.style(heading, bold=True) + (f"  {named}" if rules and beside else ""))
+        if not beside:
+            page.entry("", named)
         gap = counts[0].gap
         assert gap is not None
         page.entry("", f"{counts[0].gpus}: {gap.reason}")

@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.text.bars import memory_bars
 from cli.text.page import Page
-from cli.text.solved import one_line
+from cli.text.solved import answer_entries, layout_entries, one_line
 from cli.text.time import seconds
 from constraints.registry import broken_rules
 from constraints.rule import Stratum
-from solver.answer import Answer
 from solver.verdict import Verdict
 
 if TYPE_CHECKING:  # a layout that is fine does without them
@@ -54,9 +52,10 @@ def judged_text(
         page.entry("warning", text, fg="yellow")
     if answer is not None:
         page.line()
-        page.entry("layout", one_line(answer))
-        if verdict.legal:  # figures of a layout that cannot exist would mislead
-            _figures(page, answer)
+        if verdict.legal:
+            answer_entries(page, answer)
+        else:  # figures of a layout that cannot exist would mislead
+            layout_entries(page, answer)
     if not (verdict.legal and verdict.fits):
         page.line()
         _nearest(page, nearest)
@@ -76,9 +75,10 @@ def _nearest(page: Page, nearest: Nearest | None) -> None:
     page.entry("", f"changed: {', '.join(nearest.words)}")
     memory = f"memory {answer.memory.verdict}" if answer.memory.verdict != "does not fit" else "it does not fit either"
     page.entry("", f"{seconds(answer.timing.step.step_ns)} a step; {memory}")
-    broken = broken_rules(answer.problem, answer.layout, Stratum.ADVICE)
-    relaxed = " ".join(f"--relax {rule.id}" for rule in broken if rule.enforced_by_solve)
-    if relaxed:
+    broken = [rule for rule in broken_rules(answer.problem, answer.layout, Stratum.ADVICE) if rule.enforced_by_solve]
+    if firm := ", ".join(rule.id for rule in broken if not rule.relaxable):
+        page.entry("", f"solve would not take it: {firm}")
+    elif relaxed := " ".join(f"--relax {rule.id}" for rule in broken):
         page.entry("", f"solve would not take it without {relaxed}")
 
 
@@ -89,10 +89,3 @@ def _single(page: Page, single: Sequence[SingleChange]) -> None:
     shown = [f"{one.change.typed} ({seconds(one.step_ns)} a step)" for one in single[:MOST_SINGLE]]
     more = f", and {len(single) - MOST_SINGLE} more" if len(single) > MOST_SINGLE else ""
     page.entry("alone", f"any one of these would do: {', '.join(shown)}{more}")
-
-
-def _figures(page: Page, answer: Answer) -> None:
-    parts = [f"{group} {seconds(ns)}" for group, ns in answer.communication_ns.items() if ns]
-    total = seconds(sum(answer.communication_ns.values()))
-    page.entry("traffic", f"{total} a step on the slowest rank ({', '.join(parts) or 'none'})")
-    memory_bars(page, answer)

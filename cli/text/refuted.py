@@ -12,7 +12,7 @@ from cli.text.time import seconds
 from constraints.memory.budget import MemoryReport, memory_report
 from constraints.problem import GIB, Problem
 from constraints.rule import Rule, Stratum
-from constraints.timing.step import step_time
+from constraints.timing.played import reported_step
 from solver.because import degree_words
 from solver.refutation import Blamed, Refutation
 from solver.ways_out import WayOut
@@ -168,7 +168,7 @@ def _way(page: Page, asked: Problem, letter: str, way: WayOut, *, mixed: bool) -
     report = memory_report(way.changed.problem, way.layout)
     memory = f", {_memory(report)}" if report else ""
     plain = " (not searched for the best)" if mixed and not way.best else ""
-    time = f", {seconds(step_time(way.changed.problem, way.layout).step_ns)} a step" if way.best else ""
+    time = f", {seconds(reported_step(way.changed.problem, way.layout).step_ns)} a step" if way.best else ""
     page.entry("", f"{degree_words(asked, way.layout)}{time}{memory}{plain}")
 
 

@@ -16,7 +16,7 @@ from solver.answer import Answer
 if TYPE_CHECKING:  # it imports ortools, and this module also serves ``check``
     from solver.report import Report
 
-__all__ = ["one_line", "solved_text"]
+__all__ = ["answer_entries", "layout_entries", "one_line", "solved_text"]
 
 LONGEST_SPLIT = 240
 """Characters of a layout string that are shown; the emitted formats hold the whole."""
@@ -30,15 +30,19 @@ def solved_text(report: Report, page: Page | None = None) -> str:
         return page.text()
     _title(page, report)
     for rank, answer in enumerate(report.answers, start=1):
-        if len(report.answers) > 1:
+        if rank > 1:
             page.line()
+        if len(report.answers) > 1:
             page.line(click.style(f"#{rank}", bold=True))
-        _answer(page, answer, brief=rank > 1)
-    neighbour_entries(page, report.neighbours)
+        answer_entries(page, answer, brief=rank > 1)
+        if rank == 1:
+            _advice(page, answer)
+            neighbour_entries(page, report.neighbours)
     page.line()
     _assumed(page, report.asked, report.answers[0])
     if report.proof is not None:
         page.entry("proof", best_words(report.proof))
+    _weighed(page, report)
     _next(page, report)
     return page.text()
 
@@ -68,13 +72,31 @@ def _title(page: Page, report: Report) -> None:
     page.line()
 
 
-def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
+def _weighed(page: Page, report: Report) -> None:
+    """Of which counts the one that is used is the best, where GPUs may stay idle."""
+    counts, node = report.gpus_weighed, report.asked.gpus_per_node
+    if len(counts) > 1:
+        others = {count for count in range(counts[-1], counts[0]) if count % node == 0} - set(counts)
+        fewer = f"{counts[1]} down to {counts[-1]} in whole nodes" if len(counts) > 2 else str(counts[1])
+        but = f" but {', '.join(map(str, sorted(others)))}, undecided," if others else ""
+        page.entry(
+            "idle", f"fastest of {counts[0]}, the most that can be used, and of {fewer}{but}; fewer were not weighed"
+        )
+
+
+def layout_entries(page: Page, answer: Answer, fg: str | None = None) -> None:
+    """Two entries: the degrees, in the colour ``fg``, and what is recomputed."""
+    page.entry("layout", click.style(one_line(answer), fg=fg, bold=True))
+    page.entry("recompute", str(answer.layout.recompute))
+
+
+def answer_entries(page: Page, answer: Answer, *, brief: bool = False) -> None:
+    """The layout with its batch, times, meshes, split and memory."""
     x = answer.layout
-    page.entry("layout", click.style(one_line(answer), fg="green", bold=True))
-    page.entry("recompute", str(x.recompute))
+    layout_entries(page, answer, "green")
     page.entry(
         "batch",
-        f"{x.num_microbatches} micro-batches of {x.micro_batch_size} on {_replicas(x.dp)} = {x.global_batch_size} "
+        f"{_microbatches(x.num_microbatches)} of {x.micro_batch_size} on {_replicas(x.dp)} = {x.global_batch_size} "
         f"sequences, {x.global_batch_size * answer.problem.seq_length / 1e6:.2f} M tokens a step",
     )
     time_entries(page, answer, brief=brief)
@@ -85,17 +107,28 @@ def _answer(page: Page, answer: Answer, *, brief: bool) -> None:
     _mesh(page, answer)
     _pipeline(page, answer)
     memory_bars(page, answer)
-    for _, text in answer.advice:
-        page.entry("advice", text, fg="yellow")
+
+
+def _microbatches(count: int) -> str:
+    return f"{count} micro-batches" if count > 1 else "one micro-batch"
 
 
 def _replicas(dp: int) -> str:
     return f"each of {dp} replicas" if dp > 1 else "one replica"
 
 
+def _advice(page: Page, answer: Answer) -> None:
+    for _, text in answer.advice:
+        page.entry("advice", text, fg="yellow")
+
+
+def _stages(pp: int) -> str:
+    return f"{pp} stages" if pp > 1 else "one stage"
+
+
 def _mesh(page: Page, answer: Answer) -> None:
     x = answer.layout
-    page.entry("dense", f"tp {x.tp} x cp {x.cp} x dp {x.dp} = {x.stage_gpus} GPUs a stage, {x.pp} stages")
+    page.entry("dense", f"tp {x.tp} x cp {x.cp} x dp {x.dp} = {x.stage_gpus} GPUs a stage, {_stages(x.pp)}")
     if answer.problem.model.is_moe:
         page.entry(
             "experts",

@@ -35,7 +35,8 @@ def time_entries(page: Page, answer: Answer, *, brief: bool) -> None:
     parts += [(f"exposed {group}", time) for group, time in step.exposed_ns.items()]
     parts += [("host", step.host_ns), ("optimizer", step.optimizer_ns), ("fixed", step.fixed_ns)]
     shown = [f"{name} {time / step.step_ns:.0%}" for name, time in parts if time >= LEAST_SHARE * step.step_ns]
-    page.entry("", ", ".join(shown) + f"; software of NeMo {timing.stack} and later")
+    waits = "; schedule played through: waits for longer chunks are in the bubble" if step.played else ""
+    page.entry("", ", ".join(shown) + f"{waits}; software of NeMo {timing.stack} and later")
 
 
 def neighbour_entries(page: Page, neighbours: Iterable[Neighbour]) -> None:

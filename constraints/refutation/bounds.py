@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from constraints.batch_choice import chosen_microbatches
-from constraints.layout import GROUPS, Recompute
+from constraints.layout import GROUPS, WHOLE_LAYERS, Layout, Recompute
+from constraints.memory.activations import stage_input_bytes
 from constraints.memory.budget import CAPACITY
 from constraints.partition.bounds import Forms, Pipelines
 from constraints.partition.fitting import some_partition
@@ -26,6 +27,9 @@ MOST_ASKED = 400
 """Questions to a rule before bounds are tried instead."""
 MOST_OF_A_DEAR_RULE = 8
 """Completions that a dear rule is asked about one by one."""
+BLOCK_SAVES = 200
+"""Hundredths of a layer's input by which a block, estimated high, may hold less than every layer by itself: an input itself,
+and what is estimated above it."""
 DEAR = 7
 """A rule that reads so many decisions is dear to ask (the memory rule reads them all)."""
 
@@ -57,7 +61,8 @@ def _holds_too_much(rule: Rule, space: Space, box: Box) -> bool:
     about groups of layers, which recompute of every layer stands for."""
     decided = all(len(values) == 1 for values in box.values())
     layout = space.layout({name: values[0] for name, values in box.items()}) if decided else None
-    if not _excluded_by_bounds(rule, space, box) and (layout is None or some_partition(space.problem, layout)):
+    rest = space.without_groups(box)
+    if rest is not None and not _excluded_by_bounds(rule, space, rest) and (layout is None or _fits(space, layout)):
         return False
 
     def excluded(builder: BoxBuilder) -> bool:
@@ -68,6 +73,11 @@ def _holds_too_much(rule: Rule, space: Space, box: Box) -> bool:
         return layout is not None and some_partition(space.problem, in_groups(layout, size)) is None
 
     return of_all_groups(space, box, excluded, excluded_of)
+
+
+def _fits(space: Space, layout: Layout) -> bool:
+    """Whether some partition of the layers fits, of a layout that ``layout`` stands for."""
+    return any(some_partition(space.problem, one) is not None for one in space.stood_for(layout))
 
 
 def of_all_groups(
@@ -101,7 +111,7 @@ def holds_at_the_end(rule: Rule, space: Space, box: Box) -> bool:
         return taken is not None and Partial(space, taken).kept_by(rule)
     layout, sizes = space.layout(taken), space.group_sizes_at(taken)
     likeliest = [in_groups(layout, size) for size in sizes if size == math.isqrt(len(sizes)) + 1]
-    return any(some_partition(space.problem, some) is not None for some in (layout, *likeliest))
+    return _fits(space, layout) or any(some_partition(space.problem, some) is not None for some in likeliest)
 
 
 def point_at_the_end(space: Space, box: Box) -> dict[str, int] | None:
@@ -127,7 +137,10 @@ class BoxBuilder:
     def _decisions(self) -> dict[str, Any]:
         a, box, problem = self.arithmetic, self.box, self.space.problem
         x: dict[str, Any] = {name: of(values) for name, values in box.items() if name != "recompute"}
-        options = tuple(self.space.options[i] for i in box["recompute"])
+        # A block holds no less than every layer by itself, but for an input (:data:`BLOCK_SAVES`); time is not asked of it.
+        options = tuple(
+            WHOLE_LAYERS if self.space.options[i].first else self.space.options[i] for i in box["recompute"]
+        )
         x["recompute"] = options[0] if len(options) == 1 else Choice(options)
         x["recompute_layers"], x["recompute_group"] = 0, 1
         if self.groups:
@@ -211,6 +224,8 @@ class BoxBuilder:
         """Excluded if no partition of the layers keeps all ranks within ``bound``, by counting."""
         if len(self.box["pp"]) != 1:
             return
+        if any(self.space.options[option].first for option in self.box["recompute"]):
+            bound += high(stage_input_bytes(self.arithmetic, self.space.problem, self.x)) * BLOCK_SAVES
         forms = self.forms(1, formulas, alive=True)
         self._require(forms.may_keep_within(self.pipelines(self.box["vpp"]), bound))
 

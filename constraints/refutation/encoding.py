@@ -15,8 +15,9 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from constraints.layout import Settings
-from constraints.pins import Limit, Pin, PinRecompute
+from constraints.pins import Limit, Pin, PinCount, PinRecompute
 from constraints.problem import Origin, Problem
+from constraints.recompute import METHODS
 from constraints.rule import Rule
 from models_catalog import loader
 from models_catalog.errors import CatalogError
@@ -175,6 +176,8 @@ def _settings(data: Any) -> Settings:
 def _word(rule: Rule) -> dict[str, Any]:
     if isinstance(rule, PinRecompute):
         return {"recompute": rule.granularity}
+    if isinstance(rule, PinCount):
+        return {rule.name: rule.value}
     if isinstance(rule, Limit):
         return {"limit": rule.name, "decision": rule.decision, "comparison": rule.comparison, "value": rule.value}
     assert isinstance(rule, Pin), "a word of the user is a pin or a limit"
@@ -193,6 +196,11 @@ def _rule(word: Any) -> Rule:
         raise InvalidEncoding("a pin is a mapping")
     if set(word) == {"recompute"} and word["recompute"] in (None, "selective", "full"):
         return PinRecompute(word["recompute"] or "none", FROM_FILE)
+    if set(word) == {"recompute_method"} and word["recompute_method"] in METHODS:
+        return PinCount("method", word["recompute_method"], FROM_FILE)
+    count = word.get("recompute_num_layers")
+    if set(word) == {"recompute_num_layers"} and type(count) is int and 1 <= count <= LARGEST_PINNED:
+        return PinCount("num_layers", count, FROM_FILE)
     decision, value = word.get("decision"), word.get("value")
     number = type(value) is int and -LARGEST_PINNED * 10 <= value <= LARGEST_PINNED * 10
     limited = set(word) == {"limit", "decision", "comparison", "value"} and word["comparison"] in ("<=", ">=", "<", ">")

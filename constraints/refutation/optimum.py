@@ -50,6 +50,8 @@ def verified_optimum(problem: Problem, data: Any, fewer: Any) -> VerifiedOptimum
     value, gpus = data["value"], data["gpus"]
     if type(value) is not int or type(gpus) is not int or problem.objective not in OBJECTIVES:
         raise BadFile("an optimum has a whole number as its value, for an objective that there is")
+    if problem.counts_asked:
+        raise Refuted("an optimum leaves aside how full recompute goes, which was asked for")
     if not 1 <= gpus <= problem.gpus or (gpus < problem.gpus and not problem.allow_idle):
         raise Refuted(f"a layout of {gpus} GPUs is no answer where {problem.gpus} are to be used")
     used = replace(problem, gpus=gpus)

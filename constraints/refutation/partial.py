@@ -47,24 +47,37 @@ class Space:
     """Every layout that is considered for a problem: the product of the decisions' values, less what has no shape.
 
     Recompute of every layer by itself stands for groups of layers as well: no rule but that of memory takes these for
-    anything else, and that one is asked about both.
+    anything else, and that one is asked about both. Where the user's words are about the count they stand for themselves,
+    and so does block recompute, which is else left aside: the first of its counts for all that are left.
     """
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         values = values_of_decisions(problem, wide=True)
-        values["recompute"] = list(range(len(problem.recompute_options)))
+        self.options = problem.recompute_options
+        self.whole = self.options.index(WHOLE_LAYERS)
+        self.groups: int | None = self.whole
+        if problem.counts_asked:
+            self._take_counts()
+        values["recompute"] = list(range(len(self.options)))
         if problem.global_batch_size is not None:
             values["num_microbatches"] = values.get("num_microbatches", [1])
         else:
             values.pop("num_microbatches", None)
         self.root: dict[str, tuple[int, ...]] = {name: tuple(values[name]) for name in DECISIONS if name in values}
-        self.options: tuple[Recompute, ...] = problem.recompute_options
-        self.whole = self.options.index(WHOLE_LAYERS)
         self._stages: dict[int, frozenset[int]] = {}
         self.known = Known()
         pairs = [self.stages(pp) for pp in self.root["pp"]]
         self.root["vpp"] = tuple(v for v in self.root["vpp"] if any(v in pair for pair in pairs))
+
+    def _take_counts(self) -> None:
+        """Add what stands for recompute by count where the words leave some."""
+        left = self.problem.left_by_words(self.problem.counted(1))
+        blocks, groups = ([option for option in left if bool(option.first) is block] for block in (True, False))
+        if WHOLE_LAYERS not in self.problem.left_by_words([WHOLE_LAYERS]) or not groups:
+            self.groups = len(self.options) if groups else None
+            self.options += tuple(groups[:1])
+        self.options += tuple(blocks[:1])
 
     def stages(self, pp: int) -> frozenset[int]:
         """The ``vpp`` that are considered on ``pp`` ranks."""
@@ -83,10 +96,26 @@ class Space:
 
     def group_sizes(self, box: Box) -> range:
         """Sizes of the groups of layers that ``box`` stands for."""
-        if self.whole not in box["recompute"]:
+        if self.groups is None or self.groups not in box["recompute"]:
             return range(0)
         chunks = (pp * vpp for pp in box["pp"] for vpp in box["vpp"] if vpp in self.stages(pp))
-        return self.problem.group_sizes(min(chunks, default=1))
+        sizes = self.problem.group_sizes(min(chunks, default=1))
+        if self.groups == self.whole:
+            return sizes
+        asked = self.options[self.groups].group
+        return range(asked, asked + (asked in sizes))
+
+    def without_groups(self, box: Box) -> Box | None:
+        """The part of ``box`` that is not groups alone; ``None`` if there is none."""
+        left = [option for option in box["recompute"] if option == self.whole or option != self.groups]
+        return self.narrowed(box, "recompute", *left) if left else None
+
+    def stood_for(self, layout: Layout) -> tuple[Layout, ...]:
+        """The layouts that ``layout``, of the space, stands for, but for groups that layers one by one stand for."""
+        if not layout.recompute.by_chunk:
+            return (layout,)
+        left = self.problem.left_by_words(self.problem.counted(layout.pp * layout.chunks_per_rank))
+        return tuple(replace(layout, recompute=one) for one in left if one.method == layout.recompute.method)
 
     def group_sizes_at(self, point: Mapping[str, int]) -> range:
         """The same for a single choice of all decisions."""
@@ -123,7 +152,7 @@ class Space:
         for word, stand_in in COUNTED.items():
             if word in point:
                 said = replace(stand_in, num_layers=point[word])
-                if recompute != WHOLE_LAYERS or said not in self.problem.counted(point["pp"] * point["vpp"]):
+                if recompute != WHOLE_LAYERS or said not in self.problem.counted(1):
                     raise ValueError(f"{word}={point[word]} is not considered here")
                 recompute = said
         return recompute

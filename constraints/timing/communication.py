@@ -3,11 +3,12 @@
 Integer nanoseconds by group: ``tp cp ep pp dp``. Per layer and micro-batch, forward + backward (``A`` is one all-gather
 or reduce-scatter of the full tensor)::
 
-    tp   5 A per block with sequence parallelism (2 + 3: the saved shard is gathered again), 4 A without; full recompute
-    +2 cp   ring: 3 (c-1) steps of K and V; all-to-all: 2 + 2 ; recompute +1 or +1 ep   4 all-to-alls of n' h topk
-    copies, 4 A over etp of the routed rows; recompute of the experts +2 pp   one residual stream forward and one back
-    per chunk boundary dp   once per step: gradients reduced (4 B), parameters gathered (2 B), dense and experts over
-    their own groups
+    tp   5 A per block with sequence parallelism (2 + 3: the saved shard is gathered again), of which 3 carry what was cast
+         in low precision (:mod:`.quantized`); 4 A without; full recompute +2
+    cp   ring: 3 (c-1) steps of K and V; all-to-all: 2 + 2; recompute +1
+    ep   4 all-to-alls of n' h topk copies, 4 A over etp of the routed rows; recompute of the experts +2
+    pp   one residual stream forward and one back per chunk boundary
+    dp   once per step: gradients reduced (4 B), parameters gathered (2 B), dense and experts over their own groups
 
 The slowest rank is the slowest pipeline stage: ranks of one stage do the same. Not counted: scalars (losses, norms).
 Source: NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/tensor_parallel/mappings.py``,
@@ -19,7 +20,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from constraints.arithmetic import Arithmetic, Quantity, once
+from constraints.arithmetic import Arithmetic, Quantity, ceil_div, once
 from constraints.layout import NO_RECOMPUTE, WHOLE_LAYERS, Recompute
 from constraints.memory.activations import shard_tokens, stage_input_bytes, tensor_tokens, tokens
 from constraints.memory.optimizer import gradient_bytes, trains_all
@@ -29,6 +30,7 @@ from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
 from constraints.timing import collectives
+from constraints.timing.quantized import PARTS, gathered
 from models_catalog.schema import LayerKind
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "expert_tensor_gather",
     "layer_gradients",
     "parameter_bytes",
+    "quantized_gather",
     "stage_communication",
     "tensor_calls",
     "tensor_collective",
@@ -119,6 +122,17 @@ def tensor_collective(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 
 
 @once
+def quantized_gather(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
+    """One all-gather of the residual stream as it was cast, nothing where products run in 16 bits."""
+    found = gathered(p)
+    if found is None:
+        return 0
+    cost = a.lookup(collectives.tensor_ring, p, x.tp)
+    latency = a.lookup(collectives.tensor_latency, p, x.tp)
+    return _timed(a, tokens(a, p, x) * ceil_div(p.model.hidden_size * found.parts, PARTS), cost, latency)
+
+
+@once
 def _layer(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Times:
     """Of one layer and micro-batch, forward and backward, before any overlap.
 
@@ -146,14 +160,23 @@ def _again(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind | None) -> Tim
 @once
 def tensor_collectives(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
     """Tensor parallelism of one layer: without sequence parallelism 4 gathers' worth a block, with it one gather more."""
-    return a.mul(tensor_collective(a, p, x), tensor_calls(a, p, x, kind, recompute))
+    calls, quantized = tensor_calls(a, p, x, kind, recompute)
+    return a.mul(tensor_collective(a, p, x), calls) + a.mul(quantized_gather(a, p, x), quantized)
 
 
-def tensor_calls(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
-    """Gathers' worth of tensor collectives in one layer, forward and backward."""
-    blocks = (kind.mixer != "none") + has_tensor_feedforward(p, kind)
-    calls = a.choose(recompute or x.recompute, lambda option: 4 * blocks + _recomputed_collectives(p, kind, option))
-    return calls + x.sequence_parallel * blocks
+def tensor_calls(
+    a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None
+) -> tuple[Quantity, Quantity]:
+    """Tensor collectives in one layer, forward and backward: gathers' worth in 16 bits, and gathers of what was cast."""
+    blocks, found = (kind.mixer != "none") + has_tensor_feedforward(p, kind), gathered(p)
+    again = a.choose(recompute or x.recompute, lambda option: _recomputed_blocks(p, kind, option))
+    calls = 2 * again + 4 * blocks
+    if found is None:
+        return calls + x.sequence_parallel * blocks, 0
+    forward = a.mul(x.sequence_parallel, again + blocks)
+    return calls - forward - x.sequence_parallel * blocks, forward + x.sequence_parallel * (
+        1 + found.of_gradient
+    ) * blocks
 
 
 def has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:
@@ -162,13 +185,13 @@ def has_tensor_feedforward(p: Problem, kind: LayerKind) -> int:
     return int(kind.feedforward == "dense" or shared)
 
 
-def _recomputed_collectives(p: Problem, kind: LayerKind, option: Recompute) -> int:
-    """Tensor collectives of the forward pass that recomputation repeats."""
+def _recomputed_blocks(p: Problem, kind: LayerKind, option: Recompute) -> int:
+    """Blocks whose collectives of the forward pass, two each, recomputation repeats."""
     feedforward = has_tensor_feedforward(p, kind)
     if option.is_uniform:
-        return 2 * ((kind.mixer != "none") + feedforward)
+        return (kind.mixer != "none") + feedforward
     module = {"dense": "mlp", "moe": "moe"}.get(kind.feedforward, "")
-    return 2 * feedforward if option.drops(module) else 0
+    return feedforward if option.drops(module) else 0
 
 
 @once

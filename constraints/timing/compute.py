@@ -15,11 +15,23 @@ from constraints.layout import Recompute
 from constraints.memory.activations import shard_tokens, tokens
 from constraints.problem import Problem
 from constraints.rule import Degrees
+from constraints.timing.accumulation import table_bytes
 from constraints.timing.rates import rates_of, whole
+from constraints.timing.ring import is_ring, ring_work
 from constraints.timing.work import Work, core_attention, expert_work, gemm, head_work, layer_work, moved
 from models_catalog.schema import LayerKind
 
-__all__ = ["attention_ns", "dense_ns", "embedding_ns", "experts_ns", "head_ns", "host_ns", "layer_ns", "mtp_ns"]
+__all__ = [
+    "attention_ns",
+    "dense_ns",
+    "embedding_ns",
+    "experts_ns",
+    "head_ns",
+    "host_ns",
+    "layer_ns",
+    "mtp_ns",
+    "ring_ns",
+]
 
 PS_PER_NS = 1000
 LONG_SEQUENCE = 1 << 20
@@ -43,8 +55,10 @@ def layer_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: 
 
     ``recompute``, here and below, stands in the place of what is decided.
     """
-    dense = dense_ns(a, p, x, kind, recompute)
-    return dense + experts_ns(a, p, x, recompute) if kind.feedforward == "moe" else dense
+    time = dense_ns(a, p, x, kind, recompute)
+    if kind.mixer == "attention":
+        time = time + ring_ns(a, p, x, recompute)
+    return time + experts_ns(a, p, x, recompute) if kind.feedforward == "moe" else time
 
 
 @once
@@ -62,7 +76,7 @@ def dense_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: 
 @once
 def experts_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> Quantity:
     """Routed experts: grouped GEMMs that lose with few rows per expert, the traffic of routed rows, and launches: some for
-    the layer, and in low precision some for each expert, whose inputs are cast one by one."""
+    the layer, and for each expert in low precision, whose inputs are cast one by one; and its weight gradients added up."""
     r, local = rates_of(p), a.floor_div(p.model.experts, x.ep)
     rows = a.mul(shard_tokens(a, p, x), x.etp) * p.model.moe_router_topk
     filled = rows + local * whole(r.small_m)
@@ -70,8 +84,8 @@ def experts_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> 
     products = a.choose(chosen, lambda option: a.lookup(_products(option), p, x.etp))
     bytes_ = a.choose(chosen, lambda option: a.lookup(_row_bytes(option), p, x.etp))
     time = a.mul(filled, products) + a.mul(rows, bytes_)
-    launches = local * whole(r.expert_casts_ps / PS_PER_NS) + whole(r.row_kernels_ps / PS_PER_NS)
-    return a.ceil_div(time, scale(p)) + launches
+    fixed = a.mul(local, a.lookup(_per_expert, p, x.etp)) + whole(r.row_kernels_ps / PS_PER_NS)
+    return a.ceil_div(time, scale(p)) + fixed
 
 
 @once
@@ -80,16 +94,28 @@ def attention_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     return a.ceil_div(a.mul(tokens(a, p, x), a.lookup(_core, p, x.tp)), scale(p))
 
 
+@once
+def ring_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = None) -> Quantity:
+    """What the attention of one layer takes longer in a ring, forward and backward."""
+    if not is_ring(p):
+        return 0
+
+    def coefficient_of(option: Recompute) -> Quantity:
+        return a.lookup(_ring_again if option.is_uniform or option.drops("core_attn") else _ring, p, x.tp, x.cp)
+
+    per_token = a.choose(recompute or x.recompute, coefficient_of)
+    return a.ceil_div(a.mul(tokens(a, p, x), per_token), scale(p))
+
+
 def head_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
     """Output projection and loss."""
     return a.ceil_div(a.mul(tokens(a, p, x), a.lookup(_head, p, x.tp)), scale(p)) + a.lookup(_head_fixed, p, x.tp)
 
 
 def embedding_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
-    """The embedding's rows, gathered and their gradients scattered."""
-    return a.ceil_div(
-        shard_tokens(a, p, x) * coefficient(p, moved(rates_of(p), 12 * p.model.hidden_size).both), scale(p)
-    )
+    """The embedding's rows, gathered and their gradients scattered, and the table of these added to the main gradients."""
+    rows = shard_tokens(a, p, x) * coefficient(p, moved(rates_of(p), 12 * p.model.hidden_size).both)
+    return a.ceil_div(rows, scale(p)) + a.lookup(_table, p, x.tp)
 
 
 def mtp_ns(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
@@ -134,6 +160,25 @@ def _row_bytes(recompute: Recompute) -> Table:
 
 def _core(p: Problem, tp: int) -> Any:
     return coefficient(p, core_attention(rates_of(p), p, tp).both)
+
+
+def _ring(p: Problem, tp: int, cp: int) -> Any:
+    return coefficient(p, ring_work(p, tp, cp).both)
+
+
+def _ring_again(p: Problem, tp: int, cp: int) -> Any:
+    work = ring_work(p, tp, cp)
+    return coefficient(p, work.both + work.forward)
+
+
+def _per_expert(p: Problem, etp: int) -> Any:
+    r, model = rates_of(p), p.model
+    weights = (model.gate + 1) * (model.moe_latent_size or model.hidden_size) * model.expert_ffn / etp
+    return whole((r.expert_casts_ps + weights * r.accumulation_ps) / PS_PER_NS)
+
+
+def _table(p: Problem, tp: int) -> Any:
+    return whole(p.model.vocab_size * p.model.hidden_size / tp * table_bytes(p) * rates_of(p).hbm_ps / PS_PER_NS)
 
 
 def _head(p: Problem, tp: int) -> Any:

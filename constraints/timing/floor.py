@@ -1,11 +1,11 @@
 """A floor under the step time, by few degrees at a time: what keeps the solver's proof short.
 
 The time of a layer is a maximum of lines in the micro-batch ``b``, none of which is negative at 0, so it is nowhere
-below ``alpha b``, the slope found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c d``
-ranks share ``B`` sequences, so ``m b`` is ``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha /
-W`` of the whole model, whatever ``d`` and ``p``; ``alpha`` of the dense part depends on ``t`` only (``c`` cancels), of
-experts and dispatch on ``w`` and ``e``, of context parallelism on ``t`` and ``c``. On top come a bubble of ``(p - 1) /
-(m v)`` and the mean stage's gradients.
+below ``alpha b + beta``, the line found by evaluating the formulas themselves at two large ``b``. ``p`` stages of ``t c
+d`` ranks share ``B`` sequences, so ``m b`` is ``B / d``, and the stages' mean load of all micro-batches is ``B t c alpha
+/ W`` of the whole model, whatever ``d`` and ``p``, and ``m beta / p``; both depend on ``t`` for the dense part (``c``
+cancels), on ``w`` and ``e`` for experts and dispatch; ``alpha`` of context parallelism on ``t`` and ``c``. On top come a
+bubble of ``(p - 1) / (m v)`` and the mean stage's gradients.
 
 The mean stage is a floor too where the degrees are known and the layers not yet placed (:func:`mean_stage_ns`): all stages
 together take the whole model's time, and a stage that takes longer than the mean only paces a longer step.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 from constraints.arithmetic import Arithmetic, Quantity, Remembering
@@ -26,10 +27,11 @@ from constraints.partition.kinds import runs_of
 from constraints.pipeline.again import CountsAtLeast, kinds_meant, layers_again_in_all
 from constraints.problem import Problem
 from constraints.rule import Degrees
+from constraints.timing.accumulation import sharded
 from constraints.timing.collectives import dense_data_ring, expert_data_ring
 from constraints.timing.communication import parameter_bytes
-from constraints.timing.compute import dense_ns, experts_ns, head_ns
-from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, exposed_tensor_ns, sharded
+from constraints.timing.compute import dense_ns, experts_ns, head_ns, ring_ns
+from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, exposed_tensor_ns
 from constraints.timing.pipeline import PARTS
 from constraints.timing.rates import rates_of
 from constraints.timing.step import model_parts, part_times
@@ -92,7 +94,18 @@ def _even_ns(a: Arithmetic, p: Problem, x: Degrees, layers: Layers, heads: int) 
     """All micro-batches through ``layers`` and ``heads``, every stage busy with its mean share."""
     floor = a.choose(x.recompute, lambda option: a.lookup(_dense(option, layers, heads), p, x.tp, x.sequence_parallel))
     floor = floor + a.lookup(_context(layers), p, x.tp, x.cp)
-    return floor + a.lookup(_experts(layers), p, x.etp, x.ep) if p.model.is_moe else floor
+    floor = floor + _shared(a, p, x, a.lookup(_dense_each(layers, heads), p, x.tp, x.sequence_parallel))
+    if p.model.is_moe:
+        floor = floor + a.lookup(_experts(layers), p, x.etp, x.ep)
+        floor = floor + _shared(a, p, x, a.lookup(_experts_each(layers), p, x.etp, x.ep))
+    return floor
+
+
+def _shared(a: Arithmetic, p: Problem, x: Degrees, each: Quantity) -> Quantity:
+    """A mean stage's part of what all micro-batches take that take ``each`` whatever their size."""
+    if p.global_batch_size is None:
+        return a.floor_div(each, a.mul(x.pp, a.mul(x.micro_batch_size, x.dp)))
+    return a.floor_div(a.mul(x.num_microbatches, each), x.pp)
 
 
 def _crowded_again(
@@ -151,18 +164,43 @@ def _slope(p: Problem, time: Callable[[int], int], share: int) -> int:
     return math.floor(max(0.0, float(alpha)) * (p.global_batch_size or 1) * share / p.gpus)
 
 
+def _each(p: Problem, time: Callable[[int], int]) -> int:
+    """Nanoseconds that micro-batches take whatever their size, of those that take ``time(b)``."""
+    low, high = LARGE
+    at_high = time(high)
+    rise = (at_high - time(low)) / (high - low)
+    return max(0, math.floor(at_high - rise * high) - ROUNDED * (p.model.num_layers + 2))
+
+
+def _dense_time(p: Problem, x: Layout, layers: Layers, heads: int) -> Callable[[int], int]:
+    """Layers without routed experts, tensor collectives included, and heads, by the size of micro-batches."""
+
+    def time(size: int) -> int:
+        a, sized = Remembering(), replace(x, micro_batch_size=size)
+        of_layers = sum((dense_ns(a, p, sized, kind) + exposed_tensor_ns(a, p, sized, kind)) * n for kind, n in layers)
+        return int(of_layers + head_ns(a, p, sized) * heads)
+
+    return time
+
+
 @lru_cache(maxsize=512)
 def _dense(recompute: Recompute, layers: Layers, heads: int) -> Table:
-    """Layers without routed experts, tensor collectives included, and heads; by tensor degree and sequence parallelism."""
+    """The dense part by tensor degree and sequence parallelism."""
 
     def table(p: Problem, tp: int, sequence_parallel: int) -> int:
-        def time(size: int) -> int:
-            a = Remembering()
-            x = Layout(tp=tp, sequence_parallel=bool(sequence_parallel), micro_batch_size=size, recompute=recompute)
-            time = sum((dense_ns(a, p, x, kind) + exposed_tensor_ns(a, p, x, kind)) * n for kind, n in layers)
-            return int(time + head_ns(a, p, x) * heads)
+        x = Layout(tp=tp, sequence_parallel=bool(sequence_parallel), recompute=recompute)
+        return _slope(p, _dense_time(p, x, layers, heads), tp)
 
-        return _slope(p, time, tp)
+    return table
+
+
+@lru_cache(maxsize=512)
+def _dense_each(layers: Layers, heads: int) -> Table:
+    """What it takes in each micro-batch, recompute or not."""
+
+    def table(p: Problem, tp: int, sequence_parallel: int) -> int:
+        x = Layout(tp=tp, sequence_parallel=bool(sequence_parallel))
+        return _each(p, _dense_time(p, x, layers, heads))
 
     return table
 
@@ -207,26 +245,35 @@ def _context(layers: Layers) -> Table:
     def table(p: Problem, tp: int, cp: int) -> int:
         def time(size: int) -> int:
             x = Layout(tp=tp, cp=cp, micro_batch_size=size)
-            return int(exposed_context_ns(Remembering(), p, x) * attention)
+            a = Remembering()
+            return int((exposed_context_ns(a, p, x) + ring_ns(a, p, x)) * attention)
 
         return 0 if cp == 1 or not attention else _slope(p, time, tp * cp)
 
     return table
 
 
-@lru_cache(maxsize=512)
-def _experts(layers: Layers) -> Table:
+def _experts_time(p: Problem, etp: int, ep: int, layers: Layers) -> Callable[[int], int]:
     """Routed experts, dispatch and combine, as if the residual stream were split: the fewest rows that there can be."""
     routed = sum(n for kind, n in layers if kind.feedforward == "moe")
 
-    def table(p: Problem, etp: int, ep: int) -> int:
-        def time(size: int) -> int:
-            a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size)
-            return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * routed)
+    def time(size: int) -> int:
+        a, x = Remembering(), Layout(etp=etp, ep=ep, micro_batch_size=size)
+        return int((experts_ns(a, p, x) + exposed_experts_ns(a, p, x)) * routed)
 
-        return _slope(p, time, 1) if routed else 0
+    return time
 
-    return table
+
+@lru_cache(maxsize=512)
+def _experts(layers: Layers) -> Table:
+    """Experts by their degrees."""
+    return lambda p, etp, ep: _slope(p, _experts_time(p, etp, ep, layers), 1)
+
+
+@lru_cache(maxsize=512)
+def _experts_each(layers: Layers) -> Table:
+    """What they take in each micro-batch, recompute or not."""
+    return lambda p, etp, ep: _each(p, _experts_time(p, etp, ep, layers))
 
 
 def _gradients(p: Problem, elements: int, parts: int, ps_per_kib: int) -> int:

@@ -18,11 +18,13 @@ from constraints.timing import collectives
 from constraints.timing.communication import (
     context_collectives,
     expert_tensor_gather,
+    quantized_gather,
     tensor_calls,
     tensor_collective,
 )
-from constraints.timing.compute import attention_ns, coefficient, scale
+from constraints.timing.compute import attention_ns, coefficient, ring_ns, scale
 from constraints.timing.rates import rates_of, whole
+from constraints.timing.ring import is_ring
 from constraints.topology import fewest_together
 from models_catalog.schema import LayerKind, ModelSpec
 
@@ -33,7 +35,6 @@ __all__ = [
     "exposed_gathers_ns",
     "exposed_layer_ns",
     "exposed_tensor_ns",
-    "sharded",
 ]
 
 PERMILLE = 1000
@@ -63,7 +64,9 @@ def exposed_layer_ns(
 @once
 def exposed_tensor_ns(a: Arithmetic, p: Problem, x: Degrees, kind: LayerKind, recompute: Any = None) -> Quantity:
     """Gathers and scatters around the blocks of one layer."""
-    return a.mul(exposed_gathers_ns(a, p, x, 1), tensor_calls(a, p, x, kind, recompute))
+    calls, quantized = tensor_calls(a, p, x, kind, recompute)
+    shown = _share(a, quantized_gather(a, p, x), rates_of(p).exposed_tp)
+    return a.mul(exposed_gathers_ns(a, p, x, 1), calls) + a.mul(shown, quantized)
 
 
 @once
@@ -71,7 +74,7 @@ def exposed_context_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = N
     """Context parallelism of one layer; of a ring at least what outlasts the attention."""
     raw = context_collectives(a, p, x, recompute)
     shown = _share(a, raw, rates_of(p).exposed_cp)
-    return a.maximum(shown, raw - attention_ns(a, p, x)) if p.settings.cp_comm_type in (None, "p2p") else shown
+    return a.maximum(shown, raw - attention_ns(a, p, x) - ring_ns(a, p, x, recompute)) if is_ring(p) else shown
 
 
 def exposed_gathers_ns(a: Arithmetic, p: Problem, x: Degrees, calls: int) -> Quantity:
@@ -86,13 +89,6 @@ def exposed_experts_ns(a: Arithmetic, p: Problem, x: Degrees, recompute: Any = N
     per_token = a.lookup(_dispatch, p, x.etp, x.ep)
     once_ = a.ceil_div(a.mul(shard_tokens(a, p, x), per_token), scale(p)) + a.lookup(_dispatch_latency, p, x.etp, x.ep)
     return a.mul(once_ + expert_tensor_gather(a, p, x), calls)
-
-
-def sharded(p: Problem) -> bool:
-    """True where parameters themselves are sharded and gathered in every micro-batch."""
-    s = p.settings
-    fsdp = s.use_megatron_fsdp or s.use_megatron_fsdp_v2 or s.use_torch_fsdp2
-    return fsdp and s.data_parallel_sharding_strategy in (None, "optim_grads_params")
 
 
 # -- tables

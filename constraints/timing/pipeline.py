@@ -8,7 +8,8 @@ With ``t_r`` the time of one micro-batch, forward and backward, on rank ``r`` (a
 Exact for even stages, and never below the true value at v = 1; at v > 1 right within 2 % where the chunks of each rank are
 alike, and 25 % too short where all ranks have a chunk of one layer and one of two, against replays of the order of
 NVIDIA/Megatron-LM@d98e8a6 ``megatron/core/pipeline_parallel/schedules.py`` (:mod:`constraints.timing.replay`,
-``tests/timing``). So :class:`constraints.chunks.EvenChunks`; what the ends wait for is :mod:`constraints.timing.crossing`.
+``tests/timing``). So :class:`constraints.chunks.EvenChunks`; what the ends wait for is :mod:`constraints.timing.crossing`,
+and a split whose chunks are not alike is played through (:mod:`constraints.timing.played`).
 """
 
 from __future__ import annotations

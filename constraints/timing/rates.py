@@ -9,10 +9,11 @@ from typing import Any
 
 from constraints.layout import Settings
 from constraints.problem import Problem
+from constraints.timing.accumulation import Added, added_bytes
 from constraints.timing.calibration import NEWEST_STACK, Calibration, shipped
 from models_catalog.schema import GpuSpec
 
-__all__ = ["Rates", "rates_of", "whole"]
+__all__ = ["Rates", "kind_of", "rates_of", "whole"]
 
 PS_PER_S = 10**12
 PS_PER_MS = 10**9
@@ -32,10 +33,13 @@ class Rates:
     logits_ps: Any
     attention_ps: Any
     attention_backward: Any
+    ring_slowness: Any
     hbm_ps: Any
+    accumulation_ps: Any
     small_k: Any
     small_m: Any
     cast_bytes: Any
+    transposed_bytes: Any
     row_passes: Any
     row_elements: Any
     row_kernels_ps: Any
@@ -62,7 +66,7 @@ def rates_of(p: Problem) -> Rates:
     narrow = not p.model.multi_latent_attention and p.model.head_dim <= 64
     return _rates(
         p.gpu, p.precision, p.stack, _graphs(p.settings, p.stack), _path(p.settings), sinks, narrow, p.seq_length,
-        p.calibration or shipped(),
+        added_bytes(p), p.calibration or shipped(),
     )  # fmt: skip
 
 
@@ -90,6 +94,16 @@ _SYNCS = {"none": "rows.sync_ms", "partial": "rows.sync_partial_ms"}
 _CASTS = {"fp4": "cast.fp4", "fp8": "cast.tensor", "fp8_block": "cast.block"}
 
 
+TRANSPOSED_BYTES = 2
+"""Read and written to turn an element of a gathered fp8 tensor: before Blackwell its products take one order only."""
+
+
+def kind_of(gpu: GpuSpec, precision: str) -> str:
+    """What GEMMs of ``precision`` run in on ``gpu``: ``bf16``, ``fp8`` (a scale a tensor), ``fp8_block`` or ``fp4``."""
+    kind = _KINDS.get(precision, "fp8_block")
+    return "bf16" if kind == "fp8_block" and not gpu.fp8_flops else kind
+
+
 @lru_cache(maxsize=512)
 def _rates(
     gpu: GpuSpec,
@@ -100,14 +114,13 @@ def _rates(
     sinks: bool,
     narrow: bool,
     seq_length: int,
+    added: Added,
     c: Calibration,
 ) -> Rates:
     family = _FAMILIES.get(gpu.architecture, gpu.architecture)
-    kind = _KINDS.get(precision, "fp8_block")
+    kind = kind_of(gpu, precision)
     fp8_peak = gpu.fp8_flops or gpu.bf16_flops
     peak = {"bf16": gpu.bf16_flops, "fp4": min(gpu.fp4_flops or fp8_peak, 2 * fp8_peak)}.get(kind, fp8_peak)
-    if kind == "fp8_block" and not gpu.fp8_flops:
-        kind = "bf16"
     speed = c.of(f"gpu.{gpu.name}")
     older = c["older_stack"] if stack < "25.09" else 1.0
     gemm = c.of(
@@ -126,15 +139,19 @@ def _rates(
     host = c["host.graphed"] if full else 1.0
     moe_host = c["host.moe_partial_ms"] if graphs == "partial" else c["host.moe_ms"]
     hidden = c["exposed.ep_overlap"] if overlapped else 1.0
+    hbm_ps = PS_PER_S * older / (gpu.hbm_bytes_per_second * c["hbm"])
     return Rates(
         gemm_ps=PS_PER_S * older / (peak * gemm * speed),
         logits_ps=PS_PER_S * older / (gpu.bf16_flops * bf16 * speed),
         attention_ps=PS_PER_S * older * short / (gpu.bf16_flops * attention * speed),
         attention_backward=c["attention.backward"],
-        hbm_ps=PS_PER_S * older / (gpu.hbm_bytes_per_second * c["hbm"]),
+        ring_slowness=(c["attention.ring_part"], short),
+        hbm_ps=hbm_ps,
+        accumulation_ps=hbm_ps * (added.beside * c["exposed.accumulation"] + added.apart),
         small_k=c["small_k"],
         small_m=c["small_m"],
         cast_bytes=c[_CASTS[kind]] if kind in _CASTS else 0.0,
+        transposed_bytes=TRANSPOSED_BYTES if kind == "fp8" and family != "blackwell" else 0,
         row_passes=20 * passes * (c["rows.alltoall"] if plain else 1.0),
         row_elements=c["rows.elements"],
         expert_casts_ps=PS_PER_US * c["rows.expert_casts_us"] if kind in _CASTS else 0.0,

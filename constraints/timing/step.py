@@ -23,10 +23,11 @@ from constraints.pipeline.assignment import Chunk
 from constraints.pipeline.profile import Stage
 from constraints.problem import Problem
 from constraints.rule import Degrees
+from constraints.timing.accumulation import sharded
 from constraints.timing.communication import dense_gradients, layer_gradients, parameter_bytes, tied_embedding, transfer
 from constraints.timing.compute import embedding_ns, head_ns, host_ns, layer_ns, mtp_ns
 from constraints.timing.crossing import IN_STEP, OF, usual_length
-from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns, sharded
+from constraints.timing.overlap import exposed_gathers_ns, exposed_layer_ns
 from constraints.timing.pipeline import PARTS, hops, pipelined
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
@@ -259,7 +260,8 @@ def _stored(p: Problem, stage: Stage) -> dict[Built, int]:
 
 @dataclass(frozen=True)
 class StepTime:
-    """One step of a placed layout in nanoseconds; the parts add up to ``step_ns``. ``exposed_ns`` is by group."""
+    """One step of a placed layout in nanoseconds; the parts add up to ``step_ns``. ``exposed_ns`` is by group;
+    ``played``: the bubble is that of the schedule played through (:mod:`.played`), not of the closed form."""
 
     step_ns: int
     compute_ns: int
@@ -268,6 +270,7 @@ class StepTime:
     host_ns: int = 0
     optimizer_ns: int = 0
     fixed_ns: int = 0
+    played: bool = False
 
 
 def step_time(p: Problem, layout: Layout, a: Arithmetic | None = None) -> StepTime:

@@ -38,7 +38,8 @@ FORWARD_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class Work:
-    """Picoseconds: ``forward`` and ``backward`` per token, ``fixed`` per micro-batch (the weight gradients' small-m loss)."""
+    """Picoseconds: ``forward`` and ``backward`` per token, ``fixed`` per micro-batch (the weight gradients: their
+    loss at few tokens, and what adding them up shows of its bytes)."""
 
     forward: Any = 0.0
     backward: Any = 0.0
@@ -65,17 +66,44 @@ def tiled(width: float) -> float:
     return -(-width // GEMM_TILE) * GEMM_TILE / width
 
 
-def gemm(r: Rates, n: float, k: float, *, trained: bool = True, quantized: bool = True) -> Work:
-    """One projection of ``k`` inputs to ``n`` outputs, forward and backward; frozen weights have no weight gradient."""
+def gemm(
+    r: Rates,
+    n: float,
+    k: float,
+    *,
+    trained: bool = True,
+    quantized: bool = True,
+    input_shards: int = 1,
+    output_shards: int = 1,
+) -> Work:
+    """One projection of ``k`` inputs to ``n`` outputs, forward and backward; frozen weights have no weight gradient.
+
+    ``input_shards`` and ``output_shards`` ranks each cast their share of the tokens' inputs, or of the outputs' gradients,
+    before these are gathered (:mod:`.quantized`).
+    """
     if not n or not k:
         return Work()
     flop_ps, fixed = 2 * n * k * (r.gemm_ps if quantized else r.logits_ps), 0.0
     forward, backward = flop_ps * tiled(n) * (1 + r.small_k / k), flop_ps * tiled(k) * (1 + r.small_k / n)
     if trained:
         weights = flop_ps * min(tiled(n), tiled(k))
-        backward, fixed = backward + weights, weights * r.small_k
-    casts = moved(r, r.cast_bytes * (n + k)) if quantized else Work()
-    return Work(forward, backward, fixed) + casts
+        backward, fixed = backward + weights, weights * r.small_k + n * k * r.accumulation_ps
+    if quantized:
+        cast = moved(r, _cast_bytes(r, k, input_shards) + _cast_bytes(r, n, output_shards))
+        return Work(forward, backward, fixed) + cast
+    return Work(forward, backward, fixed)
+
+
+def _cast_bytes(r: Rates, width: float, shards: int) -> Any:
+    """Bytes per token to cast an operand of ``width``, of which this rank casts one of ``shards``, and may turn all."""
+    return width * (r.cast_bytes / shards + r.transposed_bytes * (1 - 1 / shards))
+
+
+def _between(r: Rates, inner: float, h: float, back: float, trained: bool, shards: int) -> Work:
+    """A block's way in from the residual stream, ``h`` wide, to ``inner`` columns of this rank, and back from ``back``."""
+    return gemm(r, inner, h, trained=trained, input_shards=shards) + gemm(
+        r, h, back, trained=trained, output_shards=shards
+    )
 
 
 def moved(r: Rates, bytes_: Any) -> Work:
@@ -117,7 +145,7 @@ def _grouped(r: Rates, p: Problem, tp: int, shards: int) -> dict[str, Work]:
     h, q, k = model.hidden_size, model.num_attention_heads * model.head_dim, model.query_groups * model.head_dim
     inner = (q * (2 if model.attention_output_gate else 1) + 2 * max(k, model.head_dim * tp)) / tp
     return {
-        "projections": gemm(r, inner, h, trained=trained) + gemm(r, h, q / tp, trained=trained),
+        "projections": _between(r, inner, h, q / tp, trained, shards),
         "core_attn": core_attention(r, p, tp),
         "bytes": moved(r, 16 * (q + k) / tp + 24 * h / shards),
     }
@@ -129,11 +157,11 @@ def _latent(r: Rates, p: Problem, tp: int, shards: int) -> dict[str, Work]:
     nope, rope, value = model.qk_head_dim or 0, model.qk_pos_emb_head_dim or 0, model.v_head_dim or 0
     latent, query = model.kv_lora_rank or 0, model.q_lora_rank or 0
     down = gemm(r, latent + rope, h, trained=trained) + gemm(r, query, h, trained=trained)
-    up = gemm(r, heads * (nope + rope) / tp, query or h, trained=trained)
-    up = up + gemm(r, heads * (nope + value) / tp, latent, trained=trained)
+    up = gemm(r, heads * (nope + rope) / tp, query or h, trained=trained, input_shards=shards)
+    up = up + gemm(r, heads * (nope + value) / tp, latent, trained=trained, input_shards=shards)
     wide = heads * (2 * (nope + rope) + value)
     return {
-        "projections": down.times(1 / shards) + gemm(r, h, heads * value / tp, trained=trained),
+        "projections": down.times(1 / shards) + gemm(r, h, heads * value / tp, trained=trained, output_shards=shards),
         "mla_up_proj": up,
         "core_attn": core_attention(r, p, tp),
         "bytes": moved(r, 16 * wide / 2 / tp + (24 * h + 8 * (latent + query)) / shards),
@@ -148,8 +176,7 @@ def _mamba(r: Rates, p: Problem, tp: int, shards: int) -> dict[str, Work]:
     chunk_states = 4 * STATE_PASSES * inner * (model.mamba_state_dim or 0) / SCAN_CHUNK["mamba"]
     scan = moved(r, (16 * (2 * inner + 2 * state + heads) + chunk_states) / tp)
     return {
-        "projections": gemm(r, (2 * inner + 2 * state + heads) / tp, h, trained=trained)
-        + gemm(r, h, inner / tp, trained=trained),
+        "projections": _between(r, (2 * inner + 2 * state + heads) / tp, h, inner / tp, trained, shards),
         "scan": Work(scan.forward * r.scan_mamba, scan.backward * r.scan_mamba),
         "bytes": moved(r, 24 * h / shards),
     }
@@ -163,8 +190,7 @@ def _delta_net(r: Rates, p: Problem, tp: int, shards: int) -> dict[str, Work]:
     chunk_states = 4 * STATE_PASSES * value * (model.linear_key_head_dim or 0) / SCAN_CHUNK["gdn"]
     scan = moved(r, (16 * (2 * key + 2 * value + 2 * values) + chunk_states) / tp)
     return {
-        "projections": gemm(r, (2 * key + 2 * value + 2 * values) / tp, h, trained=trained)
-        + gemm(r, h, value / tp, trained=trained),
+        "projections": _between(r, (2 * key + 2 * value + 2 * values) / tp, h, value / tp, trained, shards),
         "scan": Work(scan.forward * r.scan_gdn, scan.backward * r.scan_gdn),
         "bytes": moved(r, 24 * h / shards),
     }
@@ -182,7 +208,7 @@ def _mlp(r: Rates, p: Problem, width: int, tp: int, shards: int) -> Work:
     """A gated or plain MLP of ``width``, split over tensor ranks."""
     model, trained = p.model, p.task != "lora"
     h = model.hidden_size
-    projections = gemm(r, model.gate * width / tp, h, trained=trained) + gemm(r, h, width / tp, trained=trained)
+    projections = _between(r, model.gate * width / tp, h, width / tp, trained, shards)
     return projections + moved(r, width * (5 * model.gate + 5) / tp + 20 * h / shards)
 
 

@@ -57,6 +57,23 @@ def test_a_table_is_not_timed_with_the_recipe_that_is_for_tests(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
+    ("words", "fp32"),
+    [
+        ({"section": "25.09 NeMo Container"}, False),
+        ({"section": "NeMo 25.02"}, False),
+        (CARD, False),
+        ({"section": "NeMo 24.07 pretraining"}, True),
+        ({"section": "Table 1", "provenance": "from memory"}, True),
+    ],
+)
+def test_what_nvidia_times_since_nemo_25_02_has_bf16_gradients(
+    tmp_path: Path, words: dict[str, str], fp32: bool
+) -> None:
+    (run,) = runs(tmp_path, TIMED | words)
+    assert run.problem.settings.grad_reduce_in_fp32 == fp32
+
+
+@pytest.mark.parametrize(
     ("changes", "factor"),
     [
         ({}, 1.0),

@@ -101,6 +101,12 @@ FLAGS = {
     "pin of 0": Bad([*ASK, "--pin", "pp=0"], ["pin 'pp=0'", "from 1"]),
     "pin of a truth": Bad([*ASK, "--pin", "sp=maybe"], ["pin 'sp=maybe'", "true or false"]),
     "pin of a recompute kind": Bad([*ASK, "--pin", "recompute=some"], ["pin 'recompute=some'", "selective"]),
+    "pin of a recompute method": Bad([*ASK, "--pin", "recompute_method=some"], ["is uniform or block"]),
+    "pin of no layers": Bad([*ASK, "--pin", "recompute_num_layers=0"], ["recompute_num_layers=0", "from 1"]),
+    "pin of more layers than there are": Bad([*ASK, "--pin", "recompute_num_layers=999"], ["is more than the"]),
+    "pin of a method and of none": Bad(
+        [*ASK, "--pin", "recompute=none", "--pin", "recompute_method=block"], ["contradicts recompute=none"]
+    ),
     "pin of a switch": Bad([*ASK, "--pin", "overlap_param_gather=2"], ["overlap_param_gather=2", "true or false"]),
     "pin of two lines": Bad([*ASK, "--pin", "packed_sequences=x\ny"], ["'x\\ny'", "control characters"]),
     "bad limit": Bad([*ASK, "--limit", "tp=4"], ["limit 'tp=4'", "KEY<=NUMBER"]),
@@ -110,6 +116,8 @@ FLAGS = {
     "unknown rule": Bad([*ASK, "--relax", "toplogy.tp"], ["relax 'toplogy.tp'", "is not a rule"]),
     "law relaxed": Bad([*ASK, "--relax", "mesh.world-dense"], ["relax 'mesh.world-dense'", "is a law rule"]),
     "framework rule relaxed": Bad([*ASK, "--relax", "attention.heads-tp"], ["is a framework rule"]),
+    "advice that no search breaks": Bad([*ASK, "--relax", "pipeline.even-chunks"], ["would change nothing"]),
+    "advice that is only mentioned": Bad([*ASK, "--relax", "pipeline.bubble"], ["is not enforced"]),
     "layout to solve": Bad([*ASK, "tp=8"], ["tp=8"]),
     "output in a missing folder": Bad([*ASK, "-o", "/nonexistent/x"], ["output '/nonexistent/x'", "-o"]),
     "output to a folder": Bad([*ASK, "-o", "/"], ["output '/'", "cannot be written"]),

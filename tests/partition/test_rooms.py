@@ -1,4 +1,4 @@
-"""Asking a few ranks says the same as asking all of them, as long as later ranks have more room; and few numbers the same as all."""
+"""Asking a few ranks says the same as asking all of them, as long as later ranks have more room; likewise of numbers."""
 
 from __future__ import annotations
 

@@ -52,6 +52,18 @@ CASES: list[Case] = [
         {"recompute": selective("moe", "mlp")},
         "you asked for recompute=full, the layout recomputes selective (moe, mlp)",
     ),
+    (
+        "recompute_method=block",
+        {"recompute": Recompute("full", "block", 2)},
+        {"recompute": FULL},
+        "you asked for recompute_method=block, the layout recomputes full (uniform, 1)",
+    ),
+    (
+        "recompute_num_layers=2",
+        {"recompute": Recompute("full", "uniform", 2)},
+        {"recompute": Recompute("full", "block", 3)},
+        "you asked for recompute_num_layers=2, the layout recomputes full (block, 3 layers a chunk)",
+    ),
     ("tp<=4", {"tp": 4}, {"tp": 8}, "you asked for tp<=4, the layout has 8"),
     ("tp<4", {"tp": 2}, {"tp": 4}, "you asked for tp<4, the layout has 4"),
     ("dp>=16", {"tp": 4}, {"tp": 8}, "you asked for dp>=16, the layout has 8"),

@@ -37,6 +37,13 @@ def test_advice_that_is_only_mentioned_is_not_enforced() -> None:
     assert not mentioned & {rule.id for rule in enforced_rules(problem())}
 
 
+def test_only_what_the_search_can_do_without_is_relaxable() -> None:
+    relaxable = {rule.id for rule in RULES if rule.relaxable}
+    assert {"topology.tp-in-domain", "pipeline.layer-on-every-rank"} <= relaxable
+    assert not {"recompute.block-leaves-some", "recompute.group-in-chunk"} & relaxable
+    assert not {"pipeline.even-chunks", "pipeline.mtp-with-loss", "pipeline.bubble", "mesh.world-dense"} & relaxable
+
+
 def test_a_law_is_never_relaxed() -> None:
     relaxed = replace(problem(), relaxed=frozenset(rule.id for rule in RULES))
     kept = {rule.id for rule in enforced_rules(relaxed)}

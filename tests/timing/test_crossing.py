@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.time_replay import replayed_ns
 from constraints.layout import Layout, PipelineSplit
 from constraints.partition.search import best_partition
 from constraints.problem import Problem
+from constraints.timing.played import played_step
 from constraints.timing.step import step_time
 from solver.request import Request
 from solver.resolution import resolve
@@ -46,7 +46,7 @@ def layout_on(name: str, pp: int, vpp: int) -> tuple[Problem, Layout]:
 
 
 def error_of(problem: Problem, layout: Layout) -> float:
-    return step_time(problem, layout).step_ns / replayed_ns(problem, layout) - 1
+    return step_time(problem, layout).step_ns / played_step(problem, layout).step_ns - 1
 
 
 @pytest.mark.parametrize("name", MODELS)
