@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
+from constraints.capability import compute_capability
 from constraints.experts import has_expert_layers
 from constraints.generations import before
 from constraints.layout import Layout, Settings
@@ -11,7 +10,7 @@ from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, SettingsRule, bridge, mcore, older_mcore
 from models_catalog.schema import GpuSpec, ModelSpec
 
-__all__ = ["RULES"]
+__all__ = ["DEFAULT_BACKEND", "RULES"]
 
 DISPATCHERS = ("allgather", "alltoall", "flex")
 BACKENDS = ("deepep", "hybridep", "ncclep")
@@ -74,25 +73,15 @@ class Dispatcher(Rule):
         return self._fault(problem, layout.settings, layout.etp * layout.ep) or ""
 
 
-_MAJOR = {"volta": 7, "turing": 7, "ampere": 8, "ada": 8, "hopper": 9, "blackwell": 10, "rubin": 10}
-
-
 def _runs_on(backend: str | None, gpu: GpuSpec) -> bool:
     """Megatron Bridge's list of GPUs per backend; an architecture that this file cannot read is not judged."""
-    major = _compute_capability(gpu.architecture)
-    if major is None:
+    capability = compute_capability(gpu.architecture)
+    if capability is None:
         return True
+    major = capability[0]
     if backend == "deepep":
         return major in (8, 9) or gpu.name.lower().startswith(("b200", "b300"))
     return backend != "hybridep" or major in (8, 9, 10)
-
-
-def _compute_capability(architecture: str) -> int | None:
-    """First number of the compute capability: ``hopper``, ``sm90``, ``sm_90`` and ``9.0`` are all 9."""
-    text = architecture.lower()
-    if number := re.fullmatch(r"(?:sm_?)?(\d+?)\.?\d[af]?", text):
-        return int(number[1])
-    return next((major for name, major in _MAJOR.items() if name in text), None)
 
 
 class ExpertCapacity(SettingsRule):

@@ -147,6 +147,8 @@ class MegatronFsdp2(Rule):
             ("use_tp_pp_dp_mapping=True", settings.use_tp_pp_dp_mapping),
             ("use_torch_fsdp2=True", settings.use_torch_fsdp2),
             ("calculate_per_token_loss=True", settings.calculate_per_token_loss),
+            ("use_precision_aware_optimizer=True", settings.use_precision_aware_optimizer),
+            ("optimizer_cpu_offload=True", settings.optimizer_cpu_offload),
         )
         return next((text for text, clash in clashes if clash), None)
 

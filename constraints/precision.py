@@ -1,6 +1,6 @@
-"""What low-precision GEMMs ask of widths and token counts.
+"""What low precision asks of the GPU, and its GEMMs of widths and token counts.
 
-Megatron accepts any of them; Transformer Engine raises in the first GEMM. Hence advice that ``solve`` insists on. A
+Megatron accepts any width; Transformer Engine raises in the first GEMM. Hence advice that ``solve`` insists on. A
 width that does not divide at all is another rule's business: these speak about its whole part.
 
 Megatron Bridge also wants reuse_grad_buf_for_mxfp8_param_ag where mxfp8 parameters are gathered without FSDP. Its own
@@ -9,15 +9,82 @@ mxfp8 settings say so, and a layout seldom does: there is no rule.
 
 from __future__ import annotations
 
+from constraints.capability import AMD, compute_capability
 from constraints.experts import has_expert_layers
 from constraints.layout import Layout
 from constraints.problem import Problem
 from constraints.rule import Builder, Noticed, Rule, SettingsRule, Stratum, mcore, transformer_engine
+from models_catalog.schema import GpuSpec
 
-__all__ = ["RULES"]
+__all__ = ["FORMAT_ON_GPU", "RULES", "has_format"]
+
+FORMAT_ON_GPU = "precision.gpu-format"
+"""The rule that asks whether the GPU has the number format."""
 
 BLOCK = 32
 """Elements that share a scale in mxfp8; cuBLAS wants as many fp4 elements in a row."""
+
+
+_FORMATS: dict[str, tuple[tuple[int, int], tuple[int, int] | None]] = {
+    "fp8_cs": ((8, 9), None),
+    "fp8_ds": ((8, 9), None),
+    "fp8_sc": ((9, 0), None),
+    "fp8_mx": ((10, 0), (12, 0)),
+    "nvfp4": ((10, 0), None),
+}
+"""Precision to the first compute capability that Transformer Engine runs it on, and the first that it does not again."""
+
+_AMD_FORMATS = {
+    "fp8_cs": ("cdna3", "cdna4"),
+    "fp8_ds": ("cdna3", "cdna4"),
+    "fp8_mx": ("cdna4",),
+    "nvfp4": ("cdna3", "cdna4"),
+}
+"""The same for AMD's fork (ROCm/TransformerEngine@030b792 ``transformer_engine/pytorch/quantization.py``)."""
+
+
+def has_format(precision: str, gpu: GpuSpec) -> bool:
+    """True if Transformer Engine runs ``precision`` on that GPU; an architecture that nobody here knows is not judged."""
+    return _format_fault(precision, gpu) is None
+
+
+def _format_fault(precision: str, gpu: GpuSpec) -> str | None:
+    """What Transformer Engine wants instead of that GPU."""
+    capability = compute_capability(gpu.architecture)
+    if precision not in _FORMATS or capability is None:
+        return None
+    if gpu.architecture.lower().startswith(AMD):
+        able = _AMD_FORMATS.get(precision, ())
+        if gpu.architecture.lower() in able:
+            return None
+        return f"it runs on {' and '.join(able)}" if able else "AMD's Transformer Engine has no such GEMM"
+    first, last = _FORMATS[precision]
+    if capability < first:
+        return f"it wants {first[0]}.{first[1]} or higher"
+    return f"it does not run on {last[0]}.{last[1]} and higher" if last is not None and capability >= last else None
+
+
+class FormatOnGpu(SettingsRule):
+    """The GPU has the number format: fp8 from compute capability 8.9 on, in 128 x 128 blocks 9.0, mxfp8 and nvfp4 10.0.
+
+    mxfp8 is not offered on 12.0 and higher. Transformer Engine asks the device where the first forward pass begins.
+    """
+
+    id = FORMAT_ON_GPU
+    noticed = Noticed.STEP
+    source = transformer_engine("quantization.py", "FP8GlobalStateManager.autocast_enter")
+    reads = ("precision", "gpu")
+    fix = "--precision bf16, or a GPU that has the format"
+    example = "fp8_cs on an A100: compute capability 8.0"
+
+    def holds(self, problem: Problem, layout: Layout) -> bool:
+        return has_format(problem.precision, problem.gpu)
+
+    def reason(self, problem: Problem, layout: Layout) -> str:
+        gpu = problem.gpu
+        major, minor = compute_capability(gpu.architecture) or (0, 0)
+        what = gpu.architecture if gpu.architecture.lower().startswith(AMD) else f"compute capability {major}.{minor}"
+        return f"{problem.precision} on {gpu.name}, {what}: {_format_fault(problem.precision, gpu)}"
 
 
 def _width_unit(precision: str) -> int:
@@ -161,4 +228,4 @@ class ParametersInFp8(SettingsRule):
         return f"fp8_param_gather=True in {problem.precision}: set fp8_param_gather=false"
 
 
-RULES = (AlignedWidths(), AlignedExperts(), AlignedTokens(), ParametersInFp8())
+RULES = (FormatOnGpu(), AlignedWidths(), AlignedExperts(), AlignedTokens(), ParametersInFp8())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["FP8_RECIPES", "MIXED_PRECISION", "PRECISIONS", "PRECISION_FIELDS", "precision_of"]
+__all__ = ["FP8_RECIPES", "MIXED_PRECISION", "PRECISIONS", "PRECISION_FIELDS", "RECIPE_SWITCHES", "precision_of"]
 
 MIXED_PRECISION = {
     "bf16": "bf16_mixed",
@@ -34,6 +34,19 @@ _OTHER_RECIPES = {
     "nemotron_3_super_bf16_with_nvfp4_mixed": "nvfp4",
 }
 _OF_RECIPE = {recipe: name for name, recipe in MIXED_PRECISION.items()} | _OTHER_RECIPES
+
+_ENDS_IN_BF16 = {"first_last_layers_bf16": True, "num_layers_at_start_in_bf16": 1, "num_layers_at_end_in_bf16": 1}
+_NO_GATHER = {"grad_reduce_in_fp32": True, "fp8_param_gather": False, "first_last_layers_bf16": False}
+RECIPE_SWITCHES: dict[str, dict[str, Any]] = {
+    "bf16": _NO_GATHER,
+    "fp16": _NO_GATHER | {"grad_reduce_in_fp32": False},
+    "fp8_cs": _NO_GATHER | {"fp8_param_gather": True} | _ENDS_IN_BF16,
+    "fp8_ds": _NO_GATHER | {"fp8_param_gather": True},
+    "fp8_sc": _NO_GATHER,
+    "fp8_mx": _NO_GATHER | {"fp8_param_gather": True, "reuse_grad_buf_for_mxfp8_param_ag": True},
+    "nvfp4": _NO_GATHER,
+}
+"""Precision to the switches that Bridge's recipe of that name sets itself, and lays over those of the model and ddp."""
 
 FP8_RECIPES = {"fp8_cs": "tensorwise", "fp8_ds": "delayed", "fp8_sc": "blockwise", "fp8_mx": "mxfp8"}
 """Precision to Megatron's ``fp8_recipe``."""

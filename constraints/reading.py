@@ -95,7 +95,7 @@ def _layout(words: WordValues, problem: Problem, warnings: list[str]) -> Layout:
     split = _split(words, problem)
     vpp = _virtual_stages(words, problem, pp, split)
     dp = words.get("dp", max(1, gpus // (tp * pp * cp)))
-    settings = loss_as_left_out(problem, _settings(words, problem))
+    settings = loss_as_left_out(problem, _settings(words, problem, warnings))
     micro = words.get("mbs", 1)
     group = settings.microbatch_group(pp) if vpp and pp > 1 else 1
     count, batch = _batch(words, problem, dp, micro, group)
@@ -186,8 +186,12 @@ def _batch(words: WordValues, problem: Problem, dp: int, micro: int, multiple: i
     return batch // (micro * dp), batch
 
 
-def _settings(words: WordValues, problem: Problem) -> Settings:
+def _settings(words: WordValues, problem: Problem, warnings: list[str]) -> Settings:
     given = {name: value for name, value in words.values.items() if value is not None and name in SWITCHES}
     if given.get("dataset_seq_length") == problem.seq_length:
         del given["dataset_seq_length"]  # the data set has the model's length unless said otherwise
-    return replace(problem.settings, **given) if given else problem.settings
+    settings = replace(problem.settings, **given) if given else problem.settings
+    if settings.moe_token_dispatcher_type == "flex" and words.values.get("moe_flex_dispatcher_backend", "") is None:
+        warnings.append("moe_flex_dispatcher_backend=null with flex: Megatron Bridge falls back to alltoall")
+        settings = replace(settings, moe_token_dispatcher_type="alltoall", moe_flex_dispatcher_backend=None)
+    return settings

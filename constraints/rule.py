@@ -252,6 +252,8 @@ class SettingsRule(Rule):
 
 
 def _read(problem: Problem, name: str) -> Any:
+    if name == "gpu":
+        return problem.gpu.name
     if hasattr(problem, name):
         return getattr(problem, name)
     if hasattr(problem.settings, name):

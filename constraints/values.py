@@ -110,7 +110,10 @@ def _version_2(spelling: Spelling, value: Any) -> bool:
 def _text(spelling: Spelling, value: Any) -> str:
     if not isinstance(value, str) or len(value) > LONGEST_TEXT:
         raise ValueError(f"must be a word, not {_shown(value)}")
-    return _unquoted(value)
+    word = _unquoted(value)
+    if not word.isprintable():  # it may be emitted as a comment of a script
+        raise ValueError(f"must be a word without control characters, not {_shown(value)}")
+    return word
 
 
 def _unquoted(text: str) -> str:

@@ -305,7 +305,8 @@ class GpuSpec:
     ``nvlink_*`` is the scale-up link whatever its maker calls it: NVLink, or Infinity Fabric (xGMI) on AMD. Where there is
     none, ``nvlink_domain`` is 1 and the rate is PCIe's. ``collective_efficiency`` maps a group size to the share of
     ``nvlink_bytes_per_second`` that a ring collective inside one domain reaches at large messages; a size between two
-    entries takes the smaller entry's share. ``None`` is "not there" (``fp8_flops`` of an A100) or not known.
+    entries takes the smaller entry's share. ``architecture`` is a name or a compute capability (``hopper``, ``sm_90``): it
+    decides which precisions and dispatchers there are. ``None`` is "not there" (``fp8_flops`` of an A100) or not known.
     """
 
     name: str

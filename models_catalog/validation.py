@@ -191,6 +191,7 @@ def _types_of_patterns(data: dict[str, Any], origin: str, places: Places) -> Non
 def _typed(spec: type, values: dict[str, Any], origin: str, places: Places) -> Any:
     try:
         shape_of(spec).model_validate(values)
+        _one_line(values, origin, places)
         return spec(**values)
     except ValidationError as error:
         first = error.errors()[0]
@@ -198,6 +199,17 @@ def _typed(spec: type, values: dict[str, Any], origin: str, places: Places) -> A
         message = str(first["msg"]).removeprefix("Input should be ")
         shown = repr(first.get("input"))[:60]
         raise InvalidEntry(_where(origin, name, places), name, f"is {shown}: it must be {message}") from None
+
+
+def _one_line(values: dict[str, Any], origin: str, places: Places) -> None:
+    """Names reach terminals and scripts: no text but notes and sources may hold a line break or another control character."""
+    for name, value in values.items():
+        words = value if isinstance(value, tuple) else (value,)
+        several = "\n\t" if name in ("note", "sources") else ""
+        for word in words:
+            if isinstance(word, str) and not all(c.isprintable() or c in several for c in word):
+                message = f"is {word[:60]!r}: it must be text in one line, without control characters"
+                raise InvalidEntry(_where(origin, name, places), name, message)
 
 
 def _where(origin: str, name: str | None, places: Places) -> str:

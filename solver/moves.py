@@ -8,9 +8,11 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
+from constraints.capability import AMD
 from constraints.layout import Layout
 from constraints.memory.budget import memory_report
 from constraints.pins import COUNTS, Limit, Pin, PinCount
+from constraints.precision import has_format
 from constraints.problem import GIB, WHOLE, Problem
 from constraints.refutation.space import divisors
 from constraints.rule import Rule
@@ -26,6 +28,7 @@ __all__ = [
     "both",
     "fewer_gpus",
     "first_feasible",
+    "gpu_with_format",
     "larger_counts",
     "lighter_numbers",
     "nearest_batch",
@@ -178,8 +181,18 @@ def next_gpu(start: Changed, needed: float = 0.0) -> Changed | None:
     return first_feasible((start.gpu(gpu) for gpu in sorted(alike, key=lambda gpu: gpu.usable_gib)), MOST_TRIES["gpu"])
 
 
+def gpu_with_format(start: Changed) -> Changed | None:
+    """The GPU of the catalog that has the number format and is nearest in memory, of the same maker."""
+    from models_catalog.loader import all_gpus
+
+    mine, precision = start.problem.gpu, start.problem.precision
+    able = [gpu for gpu in all_gpus() if _maker(gpu) == _maker(mine) and has_format(precision, gpu)]
+    able.sort(key=lambda gpu: (abs(gpu.usable_gib - mine.usable_gib), -gpu.bf16_flops))
+    return first_feasible((start.gpu(gpu) for gpu in able), MOST_TRIES["gpu"])
+
+
 def _maker(gpu: GpuSpec) -> str:
-    return "amd" if gpu.architecture.startswith("cdna") else "nvidia"
+    return "amd" if gpu.architecture.startswith(AMD) else "nvidia"
 
 
 def lighter_numbers(start: Changed) -> Changed | None:

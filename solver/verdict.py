@@ -105,7 +105,8 @@ def check(problem: Problem, layout: Layout, notes: Iterable[str] = (), *, figure
 
 def _implied(problem: Problem, layout: Layout, rule: Rule) -> bool:
     """True for the expert mesh of a dense model left at its defaults: it breaks only where the dense mesh does too."""
-    default = not problem.model.is_moe and layout.ep == 1 and layout.etp == layout.tp
+    follows = layout.edp == max(1, problem.gpus // (layout.etp * layout.ep * layout.pp))
+    default = not problem.model.is_moe and layout.ep == 1 and layout.etp == layout.tp and follows
     return rule.id == EXPERT_MESH and default
 
 

@@ -14,6 +14,7 @@ from itertools import islice
 from constraints.layout import Layout
 from constraints.memory.budget import CAPACITY
 from constraints.memory.spread import fewest_gpus
+from constraints.precision import FORMAT_ON_GPU, has_format
 from constraints.problem import Problem
 from constraints.rule import Rule
 from solver.conflicts import Conflicts, Correction
@@ -26,6 +27,7 @@ from solver.moves import (
     both,
     fewer_gpus,
     first_feasible,
+    gpu_with_format,
     larger_counts,
     lighter_numbers,
     nearest_batch,
@@ -42,6 +44,8 @@ from solver.way_out import COSTS, BestLayouts, WayOut
 __all__ = ["WayOut", "WaysOut", "ways_out"]
 
 MOST_WAYS = 6
+PER_TENSOR = "fp8_cs"
+"""The low precision that most GPUs have."""
 MULTIPLES = (1, 2, 4, 8)
 """How many times a few nodes more are tried before more GPUs are looked for where no conflict speaks of them."""
 
@@ -107,6 +111,10 @@ class _Finder:
             yield from self._way("sequence", start, nearest_sequence, sequence_distance)
         if "precision" in self.read and self.problem.precision != "bf16":
             yield from self._way("precision", start, lambda c: c.precision("bf16"))
+        if FORMAT_ON_GPU in self.rules:
+            if has_format(PER_TENSOR, self.problem.gpu):
+                yield from self._way("precision", start, lambda c: c.precision(PER_TENSOR))
+            yield from self._way("gpu", start, gpu_with_format)
         yield from self._machines(start)
         if self.least is not None and self._may("memory"):
             yield from self._memory(start)

@@ -7,10 +7,21 @@ import re
 import shlex
 from typing import Any
 
-from cli.emit.fields import OVERLAID, bridge_fields, title, unspeakable
+from cli.emit.fields import (
+    OVERLAID,
+    TORCH_NAMES,
+    bridge_fields,
+    is_dtype,
+    laid_over,
+    not_judged,
+    remark,
+    spelled,
+    title,
+    unspeakable,
+)
 from cli.emit.launch import launch_line, partial_node_note
-from cli.read.files import MARK
 from constraints.layout import Layout
+from constraints.precision_names import MIXED_PRECISION
 from constraints.problem import Problem
 
 __all__ = ["emit", "override"]
@@ -26,9 +37,14 @@ def emit(problem: Problem, layout: Layout) -> str:
     overlaid = [path for path, _ in fields if path.rsplit(".", 1)[-1] in OVERLAID]
     if overlaid:
         notes.append(f"a recipe with comm_overlap lays it over {', '.join(overlaid)}: set them there too")
-    lines = [f"# {note}" for note in notes] + [
-        f"{MARK}{shlex.quote(override(name, value))}" for name, value in unspeakable(layout).items()
-    ]
+    other = [f"{spelled(name).field}={_hydra(value)}" for name, value in laid_over(problem, layout).items()]
+    if other:
+        notes.append(
+            f"{MIXED_PRECISION[problem.precision]} sets its own {', '.join(other)}: say it to cfg.mixed_precision"
+        )
+    notes += not_judged(problem, layout)
+    lines = [f"# {note}" for note in notes]
+    lines += [remark(name, value) for name, value in unspeakable(layout).items()]
     body = [launch_line(problem, layout), *(shlex.quote(override(path, value)) for path, value in fields)]
     return "\n".join([*lines, " \\\n  ".join(body)]) + "\n"
 
@@ -39,7 +55,7 @@ def override(path: str, value: Any) -> str:
     >>> override("model.pipeline_model_parallel_layout", "Et*2|t*2L")
     'model.pipeline_model_parallel_layout="Et*2|t*2L"'
     """
-    return f"{path}={_hydra(value)}"
+    return f"{path}={_hydra(TORCH_NAMES[value] if is_dtype(path) else value)}"
 
 
 def _hydra(value: Any) -> str:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from typing import Any
 
+from cli.read.files import MARK
 from constraints.context import loss_as_said
+from constraints.dispatch import DEFAULT_BACKEND
 from constraints.layout import Layout, Settings
-from constraints.precision_names import MIXED_PRECISION
+from constraints.precision_names import MIXED_PRECISION, RECIPE_SWITCHES
 from constraints.problem import Problem
 from constraints.spelling import Spelling, spelling_of
+from constraints.values import DTYPES
 
-__all__ = ["OVERLAID", "bridge_fields", "emitted_settings", "says_mtp", "spelled", "switches", "title", "unspeakable"]
+__all__ = [
+    "OVERLAID",
+    "TORCH_NAMES",
+    "bridge_fields",
+    "emitted_settings",
+    "is_dtype",
+    "laid_over",
+    "not_judged",
+    "remark",
+    "says_mtp",
+    "spelled",
+    "switches",
+    "title",
+    "unspeakable",
+]
 
 OVERLAID = (
     "tp_comm_overlap",
@@ -33,9 +52,53 @@ they are written where they always exist (NVIDIA-NeMo/Megatron-Bridge@067f987 ``
 """
 
 
+TORCH_NAMES = {name: torch_name for torch_name, name in DTYPES.items()}
+"""Number formats as PyTorch calls them; the last of several names counts, so fp8 is uint8."""
+
+ALWAYS_SAID = (
+    "num_distributed_optimizer_instances",
+    "use_megatron_fsdp",
+    "cuda_graph_impl",
+    "optimizer",
+    "grad_reduce_in_fp32",
+    "use_precision_aware_optimizer",
+    "main_grads_dtype",
+    "main_params_dtype",
+    "exp_avg_dtype",
+    "exp_avg_sq_dtype",
+    "optimizer_cpu_offload",
+    "cross_entropy_loss_fusion",
+    "cross_entropy_fusion_impl",
+)
+"""Switches that decide memory, time or legality and that recipes set otherwise: said at their defaults too."""
+SAID_OF_EXPERTS = ("moe_shared_expert_overlap", "overlap_moe_expert_parallel_comm", "delay_wgrad_compute")
+"""The same for models with experts."""
+
+
 def title(problem: Problem, layout: Layout) -> str:
     """What an emitted file says first."""
-    return f"{problem.model.name} on {layout.gpus} x {problem.gpu.name}, written by meshwright"
+    return f"{_visible(problem.model.name)} on {layout.gpus} x {_visible(problem.gpu.name)}, written by meshwright"
+
+
+def _visible(name: str) -> str:
+    """A name as a comment can hold it: a line break in it would begin a line of the script."""
+    return "".join(c if c.isprintable() else "?" for c in name)
+
+
+def remark(name: str, value: Any) -> str:
+    """The comment by which an emitted file says a word to ``check`` alone."""
+    return f"{MARK}{shlex.quote(_visible(f'{name}={word(value)}'))}"
+
+
+def word(value: Any) -> str:
+    """A value as ``check`` reads it.
+
+    >>> word(None), word(True), word([4, 2])
+    ('null', 'true', '[4,2]')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "[" + ",".join(str(item) for item in value) + "]" if isinstance(value, list) else str(value)
 
 
 def spelled(name: str) -> Spelling:
@@ -46,21 +109,75 @@ def spelled(name: str) -> Spelling:
     return spelling
 
 
+def is_dtype(path: str) -> bool:
+    """True if a field holds a number format."""
+    spelling = spelling_of(path)
+    return spelling is not None and spelling.kind == "dtype"
+
+
 def emitted_settings(problem: Problem, layout: Layout) -> Settings:
     """The switches that Bridge is told. Interleaved stages send overlapped, as Bridge's CommOverlapConfig would have them.
 
-    Megatron-Core's own default batches their sends; it takes one or the other, never both.
+    Megatron-Core's own default batches their sends; it takes one or the other, never both. ``flex`` names the backend that
+    it was judged with: a recipe may say none, and Bridge then falls back to alltoall
+    (``training/flex_dispatcher_backend.py::validate_flex_dispatcher_backend``).
     """
     settings = loss_as_said(problem, layout)
+    if settings.moe_token_dispatcher_type == "flex" and settings.moe_flex_dispatcher_backend is None:
+        settings = replace(settings, moe_flex_dispatcher_backend=DEFAULT_BACKEND)
     unsaid = settings.overlap_p2p_comm is None and settings.batch_p2p_comm is None
     if unsaid and layout.interleaved and layout.chunks_per_rank > 1:
         return replace(settings, overlap_p2p_comm=True, batch_p2p_comm=False)
     return settings
 
 
-def switches(settings: Settings) -> dict[str, Any]:
-    """Every switch that is not at its default, tuples as lists."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.changed().items()}
+def switches(settings: Settings, also: Iterable[str] = ()) -> dict[str, Any]:
+    """Every switch that is not at its default, and those named in ``also``, tuples as lists."""
+    names = {*settings.changed(), *also}
+    values = {f.name: getattr(settings, f.name) for f in fields(Settings) if f.name in names}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def laid_over(problem: Problem, layout: Layout) -> dict[str, Any]:
+    """Switches of the layout that Bridge's recipe of the precision would lay its own value over.
+
+    They hold only where they are said to the ``MixedPrecisionConfig`` itself (NVIDIA-NeMo/Megatron-Bridge@067f987
+    ``training/mixed_precision.py::update_config_with_precision_overrides``).
+    """
+    said = switches(layout.settings, ALWAYS_SAID)
+    return {
+        name: said[name]
+        for name, value in RECIPE_SWITCHES[problem.precision].items()
+        if name in said and said[name] != value
+    }
+
+
+def not_judged(problem: Problem, layout: Layout) -> list[str]:
+    """A note of what Bridge's recipe of the precision does that the layout was not judged with; nothing if there is none."""
+    others = [
+        f"{spelled(name).field}={word(value)}"
+        for name, value in RECIPE_SWITCHES[problem.precision].items()
+        if name not in ALWAYS_SAID and name not in layout.settings.changed() and value != getattr(Settings(), name)
+    ]
+    if not others:
+        return []
+    return [f"{MIXED_PRECISION[problem.precision]} has {', '.join(others)}, which this layout was not judged with"]
+
+
+def _said(problem: Problem, layout: Layout, told: Settings) -> list[str]:
+    """Switches that are said though they are at their defaults."""
+    names = list(ALWAYS_SAID)
+    if problem.model.is_moe:
+        names += SAID_OF_EXPERTS
+    if layout.cp > 1:
+        names.append("cp_comm_type")
+    if layout.interleaved:
+        names.append("microbatch_group_size_per_vp_stage")
+    if told.calculate_per_token_loss:
+        names.append("average_in_collective")
+    if not layout.settings.use_distributed_optimizer:
+        names.append("overlap_param_gather")
+    return names
 
 
 def unspeakable(layout: Layout) -> dict[str, Any]:
@@ -107,13 +224,32 @@ def bridge_fields(problem: Problem, layout: Layout) -> list[tuple[str, Any]]:
         ("mixed_precision", MIXED_PRECISION[problem.precision]),
         ("ddp.use_distributed_optimizer", x.settings.use_distributed_optimizer),
     ]
+    out += _beside_optimizer(x.settings)
     if problem.model.is_moe:
         out.append(("model.moe_token_dispatcher_type", x.settings.moe_token_dispatcher_type))
     if says_mtp(problem):
         out.append(("model.mtp_num_layers", problem.model.mtp_num_layers))
     written = {path for path, _ in out}
-    for name, value in switches(emitted_settings(problem, layout)).items():
+    told = emitted_settings(problem, layout)
+    for name, value in switches(told, _said(problem, layout, told)).items():
         spelling = spelled(name)
         if spelling.section and spelling.path not in written:
             out.append((spelling.path, 1 + value if spelling.kind == "version 2" else value))
+    return out
+
+
+def _beside_optimizer(settings: Settings) -> list[tuple[str, Any]]:
+    """What Bridge asks of other fields with the optimizer and FSDP (``training/config.py``).
+
+    Where ddp and optimizer differ in these two, it sets both; checkpoints of Megatron FSDP have a format of their own, and
+    version 2 takes neither checkpoints nor clipping.
+    """
+    out: list[tuple[str, Any]] = []
+    if not settings.use_distributed_optimizer:
+        out.append(("optimizer.use_distributed_optimizer", False))
+        out.append(("optimizer.overlap_param_gather", settings.overlap_param_gather))
+    if settings.use_megatron_fsdp_v2:
+        out += [("checkpoint.save", None), ("checkpoint.load", None), ("optimizer.clip_grad", 0.0)]
+    elif settings.use_megatron_fsdp:
+        out.append(("checkpoint.ckpt_format", "fsdp_dtensor"))
     return out

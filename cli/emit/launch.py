@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from cli.emit.recipes import recipe_of
+from constraints.capability import AMD, compute_capability
 from constraints.layout import Layout
 from constraints.problem import Problem
 
 __all__ = ["launch_line", "launcher", "nodes", "partial_node_note"]
+
+BLACKWELL = (10, 0)
+"""The first compute capability that overlaps with several hardware queues."""
 
 
 def nodes(problem: Problem, layout: Layout) -> tuple[int, int]:
@@ -16,16 +20,25 @@ def nodes(problem: Problem, layout: Layout) -> tuple[int, int]:
 
 
 def environment(problem: Problem, layout: Layout) -> dict[str, str]:
-    """Environment variables that the layout needs.
+    """Environment variables that the layout needs, and that its memory was judged with.
 
     Before Blackwell, tensor and context parallelism overlap correctly only with one hardware queue
-    (NVIDIA/Megatron-LM@d98e8a6 ``megatron/training/arguments.py::validate_args``). Megatron FSDP wants more than one.
+    (NVIDIA/Megatron-LM@d98e8a6 ``megatron/training/arguments.py::validate_args``); Megatron FSDP wants more than one. The
+    same function wants NCCL not to register the buffers of CUDA graphs that lie in expandable segments. AMD's Transformer
+    Engine runs mxfp8 only where it is asked to (ROCm/TransformerEngine@030b792 ``pytorch/quantization.py``).
     """
-    old = problem.gpu.architecture in ("volta", "turing", "ampere", "ada", "hopper")
+    out: dict[str, str] = {}
+    amd = problem.gpu.architecture.startswith(AMD)
+    old = not amd and (compute_capability(problem.gpu.architecture) or BLACKWELL) < BLACKWELL
     fsdp = layout.settings.use_megatron_fsdp or layout.settings.use_megatron_fsdp_v2
     if old and (layout.tp > 1 or layout.cp > 1) and not fsdp:
-        return {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
-    return {}
+        out["CUDA_DEVICE_MAX_CONNECTIONS"] = "1"
+    out["PYTORCH_CUDA_ALLOC_CONF"] = f"expandable_segments:{problem.expandable_segments}"
+    if problem.expandable_segments and layout.settings.cuda_graph_impl != "none":
+        out["NCCL_GRAPH_REGISTER"] = "0"
+    if problem.precision == "fp8_mx" and amd:
+        out["NVTE_ROCM_ENABLE_MXFP8"] = "1"
+    return out
 
 
 def launcher(problem: Problem, layout: Layout) -> str:

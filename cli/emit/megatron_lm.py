@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from typing import Any
 
-from cli.emit.fields import says_mtp, spelled, switches, title
+from cli.emit.fields import remark, says_mtp, spelled, switches, title
 from cli.emit.launch import launcher, partial_node_note
-from cli.read.files import MARK
 from constraints.context import loss_as_said
-from constraints.layout import Layout
+from constraints.layout import Layout, Settings
 from constraints.precision_names import FP8_RECIPES
 from constraints.problem import Problem
 from constraints.spelling import SPELLINGS
 
-__all__ = ["emit"]
+__all__ = ["emit", "emitted_settings"]
 
 
 def emit(problem: Problem, layout: Layout) -> str:
@@ -24,25 +24,38 @@ def emit(problem: Problem, layout: Layout) -> str:
     """
     flags, unsaid = _flags(problem, layout)
     notes = [title(problem, layout), *partial_node_note(problem, layout)]
-    lines = [*(f"# {note}" for note in notes), *(f"{MARK}{word}" for word in unsaid)]
+    lines = [*(f"# {note}" for note in notes), *(remark(name, value) for name, value in unsaid)]
     head = f"{launcher(problem, layout)} pretrain_gpt.py"
     return "\n".join([*lines, " \\\n  ".join([head, *flags])]) + "\n"
 
 
-def _flags(problem: Problem, layout: Layout) -> tuple[list[str], list[str]]:
-    """(flags, words that no flag says), in the order of the table of words."""
+def _flags(problem: Problem, layout: Layout) -> tuple[list[str], list[tuple[str, Any]]]:
+    """(flags, words that no flag says with their values), in the order of the table of words."""
     values = _values(problem, layout)
     order = {spelling.name: place for place, spelling in enumerate(SPELLINGS)}
-    flags, unsaid = [f"--seq-length {problem.seq_length}", *_precision(problem.precision)], []
+    flags = [f"--seq-length {problem.seq_length}", *_precision(problem.precision)]
+    unsaid: list[tuple[str, Any]] = []
     if problem.model.mtp_num_layers:
         flags.append(f"--mtp-num-layers {problem.model.mtp_num_layers}")
     elif says_mtp(problem):
-        unsaid.append("mtp_num_layers=null")
+        unsaid.append(("mtp_num_layers", None))
     for name in sorted(values, key=lambda name: order[name]):
         if values[name] is not None:
             flag = _flag(name, values[name])
-            (flags if flag else unsaid).append(flag or shlex.quote(f"{name}={_word(values[name])}"))
+            if flag:
+                flags.append(flag)
+            else:
+                unsaid.append((name, values[name]))
+    if layout.settings.use_megatron_fsdp and not layout.settings.use_megatron_fsdp_v2:
+        flags.append("--ckpt-format fsdp_dtensor")
     return flags, unsaid
+
+
+def emitted_settings(problem: Problem, layout: Layout) -> Settings:
+    """The switches that Megatron-LM is told: offloading the optimizer goes by the precision-aware one's code, which its
+    command line insists on (NVIDIA/Megatron-LM@d98e8a6 ``megatron/training/arguments.py::validate_args``)."""
+    settings = loss_as_said(problem, layout)
+    return replace(settings, use_precision_aware_optimizer=True) if settings.optimizer_cpu_offload else settings
 
 
 def _values(problem: Problem, layout: Layout) -> dict[str, Any]:
@@ -66,7 +79,7 @@ def _values(problem: Problem, layout: Layout) -> dict[str, Any]:
         "recompute_method": x.recompute.method,
         "recompute_num_layers": x.recompute.num_layers,
         "recompute_modules": list(x.recompute.modules) or None,
-        **switches(loss_as_said(problem, x)),
+        **switches(emitted_settings(problem, x)),
         "use_distributed_optimizer": x.settings.use_distributed_optimizer,
     }
     if problem.model.is_moe:
@@ -93,12 +106,6 @@ def _flag(name: str, value: Any) -> str | None:
         return f"{spelling.flag} 2" if spelling.kind == "version 2" else spelling.flag
     items = value if isinstance(value, list) else [value]
     return " ".join([spelling.flag, *(shlex.quote(str(item)) for item in items)])
-
-
-def _word(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "[" + ",".join(str(item) for item in value) + "]" if isinstance(value, list) else str(value)
 
 
 def _precision(precision: str) -> list[str]:

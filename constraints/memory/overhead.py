@@ -12,6 +12,7 @@ MoE stages 0.2-1.0 GiB (SimuMax v1.2 sees the same). One estimate in twenty is m
 from __future__ import annotations
 
 from constraints.arithmetic import Arithmetic, Quantity, once
+from constraints.dispatch import DEFAULT_BACKEND
 from constraints.problem import GIB, Problem
 from constraints.rule import Degrees
 
@@ -55,10 +56,11 @@ def communicators(a: Arithmetic, p: Problem, x: Degrees) -> Quantity:
 def _buffers(p: Problem) -> dict[str, int]:
     """Bytes that PyTorch's allocator does not count, communicators aside, by what they are for."""
     settings = p.settings
-    backend = settings.moe_flex_dispatcher_backend if settings.moe_token_dispatcher_type == "flex" else None
+    flex = settings.moe_token_dispatcher_type == "flex"
+    backend = (settings.moe_flex_dispatcher_backend or DEFAULT_BACKEND) if flex else ""
     return {
         "context": CONTEXT_BYTES,
-        "dispatcher": DISPATCHER_BYTES.get(backend or "", 0),
+        "dispatcher": DISPATCHER_BYTES.get(backend, 0),
         "graphs": GRAPH_BYTES if settings.cuda_graph_impl != "none" else 0,
     }
 

@@ -138,8 +138,8 @@ class _Reader:
             if entry.get(name) is None:
                 raise RequestError(name, None, where, "is missing from the cluster")
         name = entry.get("name")
-        if name is not None and (not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME):
-            message = f"must be a word of at most {LONGEST_NAME} characters"
+        if name is not None and not (isinstance(name, str) and name.isprintable() and 1 <= len(name) <= LONGEST_NAME):
+            message = f"must be a word of at most {LONGEST_NAME} characters, none of them a control character"
             raise RequestError("name", str(name)[:LONGEST_NAME], self._place(f"{at}name"), message)
         counts = self._items(entry, "gpus", int, "whole numbers", at)
         plain = {written: entry[written] for key, written in keys.items() if key not in ("name", "gpus")}

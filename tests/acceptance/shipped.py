@@ -109,7 +109,7 @@ OTHER_MEGATRON = {"deepseek-ai/DeepSeek-V4-Flash", "deepseek-ai/DeepSeek-V4-Pro"
 and ``enable_hyper_connections`` (models/deepseek/deepseek_v4_bridge.py) are unknown to d98e8a6, whose rules are held here."""
 
 STAND_INS = {"vr200": "gb300", "r100": "b300"}
-"""For GPUs that the catalog does not have. Legality asks a GPU only whether its dispatcher backend runs there."""
+"""For GPUs that the catalog does not have. Legality asks a GPU only for its compute capability and its name."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def model_file(content: str | bytes, *says: str) -> Bad:
     return Bad(["solve", "{file}", "--gpus", "8", "--gpu", "h100"], list(says), content)
 
 
+TINY = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "vocab_size": 1000}
 DEEP = "[" * 2000 + "]" * 2000
 LAUGHS = "\n".join(
     [
@@ -131,6 +132,7 @@ FLAGS = {
         [*ASK, "--pin", "recompute=none", "--pin", "recompute_method=block"], ["contradicts recompute=none"]
     ),
     "pin of a switch": Bad([*ASK, "--pin", "overlap_param_gather=2"], ["overlap_param_gather=2", "true or false"]),
+    "pin of two lines": Bad([*ASK, "--pin", "packed_sequences=x\ny"], ["'x\\ny'", "control characters"]),
     "bad limit": Bad([*ASK, "--limit", "tp=4"], ["limit 'tp=4'", "KEY<=NUMBER"]),
     "limit without number": Bad([*ASK, "--limit", "tp<=x"], ["limit 'tp<=x'"]),
     "limit of an absurd number": Bad([*ASK, "--limit", "tp<=99999999999"], ["limit 'tp<=99999999999'"]),
@@ -256,6 +258,10 @@ FILES = {
     "control characters": solve_file("gpus: \x07\n", "not readable"),
     "binary request": solve_file(b"\x80\x81\x82", "UTF-8"),
     "huge request": solve_file(b"# " + b"x" * (1 << 20), "larger than"),
+    "model whose name is two lines": model_file(
+        json.dumps({**TINY, "name": "x\ntouch /tmp/P #"}), ":1:", "name is 'x\\ntouch /tmp/P #'", "control characters"
+    ),
+    "model whose alias is two lines": model_file(json.dumps({**TINY, "aliases": ["y", "a\rb"]}), "aliases is 'a\\rb'"),
     "config without layers": model_file(json.dumps({"model_type": "llama", "hidden_size": 64}), "is missing"),
     "config of an unknown kind": model_file(json.dumps({"model_type": "t5", "d_model": 64}), "t5"),
     "model without heads": model_file(
@@ -318,6 +324,23 @@ def assert_one_message(err: str) -> None:
     assert "Traceback" not in err
     assert len(err) < 1000, err
     assert all(line.startswith("Try 'meshwright") for line in lines[1:]), err
+
+
+@pytest.mark.parametrize("kind", ["--gpu", "zoo"])
+def test_names_of_machines_are_one_line(kind, tmp_path):
+    path = tmp_path / "given.yaml"
+    name = json.dumps("h\ntouch /tmp/P")
+    if kind == "zoo":
+        path.write_text(f"models: [llama-3.1-8b]\nclusters: [{{name: {name}, gpu: h100, gpus: 8}}]\n", encoding="utf-8")
+        outcome = run("zoo", str(path), "--out", str(tmp_path / "out"))
+    else:
+        path.write_text(f"like: h100\nname: {name}\n", encoding="utf-8")
+        outcome = run(*ASK[:4], "--gpu", str(path))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert_one_message(outcome.err)
+    assert f"{path}:2:" in outcome.err
+    assert "name" in outcome.err
+    assert "control character" in outcome.err
 
 
 def test_an_unreadable_file_is_named(tmp_path, monkeypatch):

@@ -99,10 +99,28 @@ def test_expert_tensor_parallelism_defaults_as_bridge_does():
     assert understood("tp=4 ep=8 etp=2", "deepseek-v3")[0].etp == 2
 
 
+@pytest.mark.parametrize("word", ["dp=3", "edp=3"])
+def test_a_number_of_replicas_that_the_gpus_do_not_make_is_wrong_for_a_dense_model_too(word):
+    found = checked("llama-3.1-8b", "--gpus", "8", "--gpu", "h100", "tp=2", "sp=true", word)
+    assert [violation["rule"].removeprefix("mesh.world-") for violation in found["violations"]] == [
+        "dense" if word == "dp=3" else "expert"
+    ]
+    assert checked("llama-3.1-8b", "--gpus", "8", "--gpu", "h100", "tp=2", "sp=true", word.replace("3", "4"))["legal"]
+
+
 def test_sequence_parallelism_without_tensor_parallelism_is_dropped_with_a_warning():
     layout, _, warnings = understood("tp=1 sp=true")
     assert not layout.sequence_parallel
     assert any("Megatron Bridge turns it off" in warning for warning in warnings)
+
+
+def test_flex_with_no_backend_is_alltoall_as_bridge_has_it():
+    line = "ep=8 model.moe_token_dispatcher_type=flex"
+    layout, _, warnings = understood(f"{line} model.moe_flex_dispatcher_backend=null", model="qwen3-30b-a3b")
+    assert layout.settings.moe_token_dispatcher_type == "alltoall"
+    assert any("falls back to alltoall" in warning for warning in warnings)
+    layout, _, _ = understood(line, model="qwen3-30b-a3b")
+    assert layout.settings.moe_token_dispatcher_type == "flex"
 
 
 def test_a_layout_string_implies_its_virtual_stages():

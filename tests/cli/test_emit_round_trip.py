@@ -34,6 +34,12 @@ FORMATS = {
     "megatron-lm": megatron_lm.emit,
     "yaml": yaml_format.emit,
 }
+TOLD = {
+    "bridge": emitted_settings,
+    "bridge-python": emitted_settings,
+    "megatron-lm": megatron_lm.emitted_settings,
+}
+"""The switches that a format says, where they are not just the layout's."""
 MODELS = {
     "dense": model(),
     "moe": moe(),
@@ -187,7 +193,7 @@ def test_every_format_is_read_back_as_the_same_layout(name, case, tmp_path):
     asked, layout = case
     text = FORMATS[name](asked, layout)
     found, of = read_back(text, asked, tmp_path)
-    told = replace(layout, settings=emitted_settings(asked, layout)) if name.startswith("bridge") else layout
+    told = replace(layout, settings=TOLD[name](asked, layout)) if name in TOLD else layout
     assert difference(found, told) == {}, text
     assert (of.seq_length, of.precision, of.model) == (asked.seq_length, asked.precision, asked.model)
 
@@ -217,7 +223,17 @@ _PRIMITIVE = re.compile(r'[A-Za-z_][A-Za-z0-9_]*|-?[0-9]+(\.[0-9]+)?|"[^"\\]*"')
 def test_bridge_overrides_are_words_of_hydras_grammar(case):
     for word in shell_words(bridge.emit(*case)):
         if word.startswith(
-            ("model.", "train.", "ddp.", "dist.", "dataset.", "optimizer.", "rerun_state_machine.", "mixed")
+            (
+                "model.",
+                "train.",
+                "ddp.",
+                "dist.",
+                "checkpoint.",
+                "dataset.",
+                "optimizer.",
+                "rerun_state_machine.",
+                "mixed",
+            )
         ):
             value = word.split("=", 1)[1]
             items = value[1:-1].split(",") if value.startswith("[") else [value]
@@ -232,6 +248,7 @@ def test_no_override_opens_a_container_that_a_recipe_may_leave_empty(case):
         "model",
         "train",
         "ddp",
+        "checkpoint",
         "dist",
         "dataset",
         "optimizer",
@@ -267,8 +284,9 @@ def test_the_guides_smoke_run():
         gpus=4,
     )
     words = shell_words(bridge.emit(asked, layout))
-    assert words[:8] == [
+    assert words[:9] == [
         "CUDA_DEVICE_MAX_CONNECTIONS=1",
+        "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True",
         "python",
         "-m",
         "torch.distributed.run",
@@ -277,7 +295,7 @@ def test_the_guides_smoke_run():
         "--recipe",
         "llama32_1b_pretrain_config",
     ]
-    overrides = dict(word.split("=", 1) for word in words[8:])
+    overrides = dict(word.split("=", 1) for word in words[9:])
     assert overrides == {
         "model.tensor_model_parallel_size": "2",
         "model.pipeline_model_parallel_size": "2",
@@ -300,6 +318,19 @@ def test_the_guides_smoke_run():
         "dataset.seq_length": "4096",
         "mixed_precision": "bf16_mixed",
         "ddp.use_distributed_optimizer": "true",
+        "ddp.num_distributed_optimizer_instances": "1",
+        "ddp.use_megatron_fsdp": "false",
+        "ddp.grad_reduce_in_fp32": "true",
+        "model.cuda_graph_impl": "none",
+        "model.cross_entropy_loss_fusion": "true",
+        "model.cross_entropy_fusion_impl": "te",
+        "optimizer.optimizer": "adam",
+        "optimizer.optimizer_cpu_offload": "false",
+        "optimizer.use_precision_aware_optimizer": "false",
+        "optimizer.main_grads_dtype": "float32",
+        "optimizer.main_params_dtype": "float32",
+        "optimizer.exp_avg_dtype": "float32",
+        "optimizer.exp_avg_sq_dtype": "float32",
     }
 
 

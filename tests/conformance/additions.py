@@ -16,6 +16,7 @@ ADDITIONS = {
     "optimizer.mfsdp-v1": "Megatron Bridge compares torch FSDP2 with dist.use_megatron_fsdp only: through ddp, both pass.",
     "optimizer.gtp": "Megatron Bridge does not pass the weight shards to parallel_state, whose conditions on data "
     "parallelism and optimizer instances would raise.",
+    "precision.gpu-format": "Transformer Engine asks the device in the first forward pass, and the recordings end before it.",
     "context.cp-hier": "Before generation 0.19 nothing looks at a2a+p2p without hierarchical_context_parallel_sizes: "
     "attention then runs without context parallelism.",
 }

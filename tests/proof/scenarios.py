@@ -64,6 +64,8 @@ SCENARIOS: dict[str, str] = {
     "limits_cross": "llama-3.1-8b --gpus 64 --gpu h100 --limit tp>=4 --limit tp<=2",
     "limit_and_pin": "llama-3.1-70b --gpus 64 --gpu h100 --pin tp=8 --limit tp<=4",
     "fp8_tokens": "llama-3.1-8b --gpus 8 --gpu h100 --precision fp8_cs --seq-length 4100 --pin cp=2 --pin mbs=1 --pin tp=1",
+    "fp8_on_an_a100": "llama-3.1-8b --gpus 8 --gpu a100-80gb --precision fp8_cs --pin tp=2",
+    "nvfp4_on_an_h100": "llama-3.1-8b --gpus 16 --gpu h100 --precision nvfp4",
     "a2a_exchange_of_few_groups": "qwen2.5-7b --gpus 64 --gpu h100 --pin cp_comm_type=a2a --pin cp=8",
     "hybrid_more_stages_than_layers": "nemotron-h-8b --gpus 64 --gpu h100 --pin pp=64",
     "hybrid_virtual_stages": "nemotron-h-8b --gpus 64 --gpu h100 --pin pp=4 --pin vpp=2",

@@ -354,6 +354,9 @@ EXAMPLES: dict[str, Example] = {
     "precision.fp8-tokens": _example(
         "fp8_cs at sequence length 8191: 8191 mod 8 = 7", precision="fp8_cs", seq_length=8191
     ),
+    "precision.gpu-format": _example(
+        "fp8_cs on an A100: compute capability 8.0", precision="fp8_cs", gpu=load_gpu("a100-80gb")
+    ),
     "precision.fp8-param": _example("fp8_param_gather=True in bf16", fp8_param_gather=True, precision="bf16"),
     "hybrid.hybrid-symbols": _example("M*M+: * and + in one pattern", hybrid("M*M+")),
     "hybrid.hybrid-no-vpp": _example("nemotron-h-8b with pp=2 vpp=2", NEMOTRON, pp=2, vpp=2),

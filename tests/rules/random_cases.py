@@ -82,9 +82,11 @@ def random_problem(rng: Random, rule: Rule, *, pins: tuple[Rule, ...] | None = N
     switches = {k: v for k, v in drawn.items() if k in SETTINGS}
     asked = {k: v for k, v in drawn.items() if k not in MODEL | SETTINGS}
     domain = asked["nvlink_domain"]
+    asked.setdefault(
+        "gpu", gpu(name=rng.choice(["h100", "gb200-nvl72"]), architecture=rng.choice(["hopper", "blackwell"]))
+    )
     return Problem(
         model=model,
-        gpu=gpu(name=rng.choice(["h100", "gb200-nvl72"]), architecture=rng.choice(["hopper", "blackwell"])),
         gpus_per_node=min(8, domain),
         settings=Settings(**switches),
         pins=_pins(rng, rule) if pins is None else pins,

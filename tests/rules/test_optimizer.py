@@ -43,6 +43,18 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ("optimizer.mfsdp-v2", moe(), {"use_megatron_fsdp_v2": True}, ("128 experts",)),
     ("optimizer.mfsdp-v2", model(), {"use_megatron_fsdp_v2": True, "precision": "fp8_cs"}, ("fp8_cs",)),
     ("optimizer.mfsdp-v2", model(), {"use_megatron_fsdp_v2": True, INSTANCES: 2}, ("instances=2",)),
+    (
+        "optimizer.mfsdp-v2",
+        model(),
+        {"use_megatron_fsdp_v2": True, "optimizer_cpu_offload": True},
+        ("optimizer_cpu_offload=True",),
+    ),
+    (
+        "optimizer.mfsdp-v2",
+        model(),
+        {"use_megatron_fsdp_v2": True, "use_precision_aware_optimizer": True},
+        ("use_precision_aware_optimizer=True",),
+    ),
     ("optimizer.embed-wgrad", model(), {"defer_embedding_wgrad_compute": True}, ("pp=1",)),
     (
         "optimizer.embed-wgrad",

@@ -6,10 +6,16 @@ from typing import Any
 
 from constraints.precision import RULES
 from models_catalog.schema import ModelSpec
-from tests.rules.builders import hybrid, mla, model, moe
+from tests.rules.builders import gpu, hybrid, mla, model, moe
 from tests.rules.twins import broken_and_kept
 
 BY_ID = {rule.id: rule for rule in RULES}
+
+
+def on(name: str, architecture: str, precision: str) -> dict[str, Any]:
+    """A precision on a GPU of that name."""
+    return {"precision": precision, "gpu": gpu(name=name, architecture=architecture)}
+
 
 BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
     ("precision.fp8-widths", model(hidden_size=4104), {"precision": "fp8_cs"}, ("4104 mod 16 = 8", "fp8_cs")),
@@ -34,6 +40,13 @@ BROKEN: list[tuple[str, ModelSpec, dict[str, Any], tuple[str, ...]]] = [
         ("cp=4 * tp=8", "4 mod 8 = 4"),
     ),
     ("precision.fp8-param", model(), {"fp8_param_gather": True}, ("bf16", "fp8_param_gather=false")),
+    ("precision.gpu-format", model(), on("a100", "ampere", "fp8_ds"), ("fp8_ds on a100", "8.0", "8.9 or higher")),
+    ("precision.gpu-format", model(), on("l40s", "ada", "fp8_sc"), ("8.9: it wants 9.0",)),
+    ("precision.gpu-format", model(), on("h100", "hopper", "fp8_mx"), ("9.0: it wants 10.0",)),
+    ("precision.gpu-format", model(), on("h100", "hopper", "nvfp4"), ("nvfp4 on h100",)),
+    ("precision.gpu-format", model(), on("rtx", "sm_120", "fp8_mx"), ("does not run on 12.0 and higher",)),
+    ("precision.gpu-format", model(), on("mi300x", "cdna3", "fp8_mx"), ("it runs on cdna4",)),
+    ("precision.gpu-format", model(), on("mi355x", "cdna4", "fp8_sc"), ("no such GEMM",)),
 ]
 
 KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
@@ -48,6 +61,15 @@ KEPT: list[tuple[str, ModelSpec, dict[str, Any]]] = [
     ("precision.fp8-tokens", model(), {"precision": "fp8_cs", "seq_length": 128, "tp": 8, "cp": 4}),
     ("precision.fp8-tokens", model(), {"seq_length": 8191}),
     ("precision.fp8-param", model(), {"precision": "fp8_cs", "fp8_param_gather": True}),
+    ("precision.gpu-format", model(), on("a100", "ampere", "bf16")),
+    ("precision.gpu-format", model(), on("v100", "volta", "fp16")),
+    ("precision.gpu-format", model(), on("l40s", "ada", "fp8_cs")),
+    ("precision.gpu-format", model(), on("h100", "hopper", "fp8_sc")),
+    ("precision.gpu-format", model(), on("b200", "blackwell", "nvfp4")),
+    ("precision.gpu-format", model(), on("rtx", "sm_120", "nvfp4")),
+    ("precision.gpu-format", model(), on("mine", "9.0", "fp8_ds")),
+    ("precision.gpu-format", model(), on("mi355x", "cdna4", "fp8_mx")),
+    ("precision.gpu-format", model(), on("new", "unheard-of", "nvfp4")),
 ]
 
 

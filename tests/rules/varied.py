@@ -10,11 +10,13 @@ from random import Random
 from typing import Any
 
 from constraints.problem import GIB
+from tests.rules.builders import gpu
 
 __all__ = ["CALM", "VARIED", "some"]
 
 SWITCH = (True, True, False)
 SYMBOLS = "MG*-E"
+ARCHITECTURES = ("ampere", "ada", "hopper", "blackwell", "sm_120", "cdna3")
 
 
 def some(rng: Random, values: Sequence[Any], most: int) -> tuple[Any, ...]:
@@ -102,7 +104,8 @@ VARIED: dict[str, Callable[[Random, dict[str, Any]], Any]] = {
     "global_batch_size": _of(None, None, None, 7, 16, 24, 48, 60, 128),
     "target_batch": _of(None, 7, 16, 24, 48, 60, 128),
     "batch_tolerance": _of(100, 250, 500, 1000, 5000, 10_000),
-    "precision": _of("bf16", "fp16", "fp8_cs", "fp8_ds", "fp8_mx", "nvfp4"),
+    "precision": _of("bf16", "fp16", "fp8_cs", "fp8_ds", "fp8_sc", "fp8_mx", "nvfp4"),
+    "gpu": lambda rng, drawn: gpu(name=rng.choice(["h100", "gb200-nvl72"]), architecture=rng.choice(ARCHITECTURES)),
     "megatron": _of("0.16", "0.19", "0.20"),
     "task": _of("pretrain", "sft", "lora"),
     "budget_bytes": lambda rng, drawn: rng.randint(15, 70) * GIB // 10,
