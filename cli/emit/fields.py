@@ -124,7 +124,8 @@ def emitted_settings(problem: Problem, layout: Layout) -> Settings:
     """
     settings = loss_as_said(problem, layout)
     if settings.calculate_per_token_loss and settings.average_in_collective is None:
-        settings = replace(settings, average_in_collective=False)  # Bridge takes no other beside it; its recipes say true
+        # Bridge takes no other beside it; its recipes say true.
+        settings = replace(settings, average_in_collective=False)
     if settings.moe_token_dispatcher_type == "flex" and settings.moe_flex_dispatcher_backend is None:
         settings = replace(settings, moe_flex_dispatcher_backend=DEFAULT_BACKEND)
     unsaid = settings.overlap_p2p_comm is None and settings.batch_p2p_comm is None
