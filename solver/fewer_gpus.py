@@ -2,8 +2,7 @@
 
 The largest count that has a layout is not always the fastest: 1,014 GPUs are 2 x 3 x 13^2, and few degrees divide them. So
 fewer are weighed too, in whole nodes, as far as a bounded amount of work goes. Only under step time: a collective among
-fewer GPUs is always cheaper, and more of them never hold more each. Block recompute is weighed on the largest count and on
-those that are faster without.
+fewer GPUs is always cheaper, and more of them never hold more each.
 """
 
 from __future__ import annotations
@@ -62,14 +61,15 @@ def _faster_on_fewer(
             fewer = replace(chosen, gpus=gpus)
             with part_of_work(MOST_WORK_ON_ONE):
                 faster = best_layouts(fewer, seconds=deadline - time.monotonic(), most=best - 1)
-            if faster.status in ("optimal", "infeasible"):
+            if faster.status in ("optimal", "infeasible") and faster.weighed:
                 weighed.append(gpus)
             if faster.layouts:
                 best, fastest, found = measure(fewer, faster.layouts[0]), fewer, faster
             if work_left() <= 0 or time.monotonic() >= deadline:
                 break
     if fastest is not chosen and (top > 1 or found.status != "optimal"):
-        found = best_layouts(fastest, top=top, seconds=max(1.0, deadline - time.monotonic()))
+        again = best_layouts(fastest, top=top, seconds=max(1.0, deadline - time.monotonic()))
+        found = again if again.layouts else found
     return found, fastest, tuple(weighed)
 
 

@@ -24,9 +24,8 @@ def solved(solver: Any, model: Any) -> int:
         return int(solver.solve(model))
     search = _Search(solver, model)
     try:
-        threading.Thread(
-            target=search.run, name="CP-SAT"
-        ).start()  # no daemon: a process must not end under native code
+        # No daemon: a process must not end under native code.
+        threading.Thread(target=search.run, name="CP-SAT").start()
         while not search.ended.wait(LISTEN_SECONDS):
             pass
     except BaseException:

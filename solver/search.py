@@ -130,16 +130,18 @@ def best_layouts(
             found = _best_of(problem, Model(problem, interleaving=interleaving, counted=stand_in), top, deadline, most)
     if left and not problem.weighs_counts:
         return replace(found, weighed=False)
+    if most is not None and found.status == "infeasible":
+        found = Found("optimal", ())  # block may be better than ``most``, where nothing else is
     for stand_in in left:
         if found.status == "optimal":
-            found = _weighed(problem, found, Model(problem, interleaving=interleaving, counted=stand_in), top, deadline)
-    return found
+            model = Model(problem, interleaving=interleaving, counted=stand_in)
+            found = _weighed(problem, found, model, top, deadline, most)
+    return found if found.layouts or found.status != "optimal" else replace(found, status="infeasible")
 
 
-def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: float) -> Found:
+def _weighed(problem: Problem, found: Found, model: Model, top: int, deadline: float, most: int | None) -> Found:
     """The best of what was ``found`` and of the layouts of ``model``, which recomputes by count."""
     measure = OBJECTIVES[problem.objective].measure
-    most = None
     if len(found.layouts) == top:
         last = found.layouts[-1]
         # Of layouts that cost as much, those that recompute every layer come after block, and none after groups.
@@ -186,13 +188,15 @@ def _best_of(problem: Problem, model: Model, top: int, deadline: float, most: in
         ranking.add(layout)
     if status == "hard" or (status == "optimal" and top > 1):
         status = _runners_up(ranking, cost, order, deadline)
-    if not ranking.layouts:
+    measure = OBJECTIVES[problem.objective].measure
+    layouts = tuple(x for x in ranking.layouts if most is None or measure(problem, x) <= most)
+    if not layouts:
         return Found("infeasible" if status in ("infeasible", "optimal") else "unknown", ())
-    for layout in ranking.layouts:
+    for layout in layouts:
         broken = [rule.id for rule in rules if not rule.holds(problem, layout)]
         if broken:
             raise Disagreement(f"the solver's layout breaks {', '.join(broken)}: {layout}")
-    return Found(status, ranking.layouts)
+    return Found(status, layouts)
 
 
 def _runners_up(ranking: Ranking, cost: Any, order: Any, deadline: float) -> str:

@@ -35,6 +35,20 @@ def test_it_does_where_every_promise_that_is_not_kept_is_too_dear(monkeypatch: p
     explore(problems(most_gpus=12), agree, 20, 1)
 
 
+def bound_holds(problem: Problem) -> None:
+    found = best_layouts(problem, seconds=600)
+    if found.layouts:
+        least = OBJECTIVES[problem.objective].measure(problem, found.layouts[0])
+        assert best_layouts(problem, most=least - 1, seconds=600).layouts == ()
+        assert best_layouts(problem, most=least, seconds=600).layouts == found.layouts
+
+
+@pytest.mark.parametrize("most_work", [2.0, -1.0])
+def test_nothing_that_costs_more_than_is_asked_for_is_found(monkeypatch: pytest.MonkeyPatch, most_work: float) -> None:
+    monkeypatch.setattr("solver.search.MOST_WORK_ON_PROMISES", most_work)
+    explore(problems(most_gpus=12), bound_holds, 15, 2)
+
+
 @pytest.mark.heavy
 @in_parts(16)
 def test_solver_agrees_with_brute_force_on_hundreds_of_problems(part: int) -> None:
