@@ -21,7 +21,7 @@ from constraints.rule import Rule
 from constraints.stages import LayerOnEveryRank
 from solver.arithmetic import Choice, CpSat, Linear
 from solver.placement import Held, Placement
-from solver.shapes import Shape, shape_of
+from solver.shapes import Shape, shapes_of
 
 __all__ = ["Decisions", "Model", "count_of"]
 
@@ -151,13 +151,11 @@ class Model:
         x, problem = self.x, self.problem
         for pp in self._domains["pp"]:
             for vpp in virtual_stages(problem, pp, self._domains["vpp"]):
-                shape = shape_of(problem, pp, vpp if vpp > 1 else None, illegal_too=self.explain)
-                if shape is None:
-                    continue
-                literal = self.cp.new_bool_var(f"shape[{pp},{vpp}]")
-                self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
-                self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
-                self.shapes.append((shape, literal))
+                for shape in shapes_of(problem, pp, vpp if vpp > 1 else None, illegal_too=self.explain):
+                    literal = self.cp.new_bool_var(f"shape[{pp},{vpp}]")
+                    self.cp.add(x.pp.expression() == pp).only_enforce_if(literal)
+                    self.cp.add(x.vpp.expression() == vpp).only_enforce_if(literal)
+                    self.shapes.append((shape, literal))
         self._all_shapes = list(self.shapes)
         self.cp.add_exactly_one(literal for _, literal in self.shapes)
 

@@ -92,8 +92,8 @@ def _likes(model: Model, layout: Layout) -> list[Layout]:
     if layout.vpp is None:
         return []
     left = model.arithmetic.values_of(model.x.vpp)
-    others = (shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp not in (None, layout.vpp))
-    found = [replace(layout, vpp=vpp) for vpp in others if vpp in left]
+    others = {shape.vpp for shape, _ in model.shapes if shape.pp == layout.pp and shape.vpp} - {layout.vpp}
+    found = [replace(layout, vpp=vpp) for vpp in left if vpp in others]
     if not layout.recompute.by_chunk:
         return found
     return [x for x in found if x.recompute in model.problem.counted(x.pp * x.chunks_per_rank)]

@@ -136,7 +136,7 @@ class Ranking:
             return
         self._tried.add(base)
         chunks = sorted(
-            (shape.vpp for shape, _ in self.model.shapes if shape.pp == layout.pp),
+            {shape.vpp for shape, _ in self.model.shapes if shape.pp == layout.pp},
             key=lambda vpp: abs((vpp or 1) - layout.chunks_per_rank),
         )
         for i, vpp in enumerate(chunks):

@@ -32,7 +32,7 @@ from constraints.problem import Problem
 from constraints.stages import LayerOnEveryRank
 from models_catalog.schema import ModelSpec
 
-__all__ = ["Partition", "best_partition", "may_idle"]
+__all__ = ["Partition", "best_partition", "considered", "may_idle"]
 
 MEASURES_OF = {
     "step-time": ("step-time",),
@@ -133,7 +133,7 @@ def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | No
     """
     model, x = ranks.model, ranks.layout
     best: tuple[tuple[int, ...], Partition] | None = None
-    for assignment, split in _considered(model, x.pp, x.chunks_per_rank, least):
+    for assignment, split in considered(model, x.pp, x.chunks_per_rank, least):
         parts = sorted(enumerate(assignment.of_ranks()), key=lambda part: -sum(chunk.layers for chunk in part[1]))
         if best is not None and any(ranks.measure(names[0], rank, chunks) > best[0][0] for rank, chunks in parts):
             continue
@@ -146,12 +146,15 @@ def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | No
     return None if best is None else best[1]
 
 
-def _considered(model: ModelSpec, pp: int, vpp: int, least: int) -> Iterable[tuple[Assignment, PipelineSplit]]:
-    """The splits of which one is taken where layers are not dealt freely, even ones first."""
-    short = list(_assignments(model, pp, vpp, least, even_first=True))
-    usual = place(model, pp, vpp) if not short and not model.is_hybrid else None
-    holds = usual is not None and all(sum(usual[0].sizes[rank::pp]) >= least for rank in range(pp))
-    return [usual] if usual is not None and holds else short
+def considered(model: ModelSpec, pp: int, vpp: int, least: int) -> tuple[tuple[Assignment, PipelineSplit], ...]:
+    """The splits of which one is taken where layers are not dealt freely: those with a short form, even ones first, and the
+    usual one."""
+    found = list(_assignments(model, pp, vpp, least, even_first=True))
+    usual = place(model, pp, vpp) if not model.is_hybrid else None
+    if usual is not None and all(usual[0].sizes != known.sizes for known, _ in found):
+        sizes = usual[0].sizes
+        found += [usual] if all(sum(sizes[rank::pp]) >= least for rank in range(pp)) else []
+    return tuple(found)
 
 
 def _unevenness(sizes: Iterable[int]) -> int:
