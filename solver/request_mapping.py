@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from constraints.pins import Limit, PinRecompute
-from constraints.problem import DEFAULT, GIB, Origin, Problem
+from constraints.problem import DEFAULT, Origin, Problem
 from constraints.rule import Rule
+from solver.answer import gib
 from solver.memory_options import option_behind, option_values
 from solver.pinned import SWITCHES
 from solver.verdict import plain
@@ -47,7 +48,7 @@ def request_mapping(problem: Problem, search: Mapping[str, Any]) -> dict[str, di
         "global_batch_size": problem.target_batch or problem.global_batch_size,
         "batch_tolerance": problem.tolerance_percent if problem.target_batch is not None else None,
         "mtp_num_layers": problem.model.mtp_num_layers,
-        "memory_gib": round(problem.budget_bytes / GIB, 3),
+        "memory_gib": gib(problem.budget_bytes),
         **option_values(problem),
         "routing_imbalance": problem.imbalance_percent / 100,
         **search,
@@ -67,9 +68,7 @@ def request_mapping(problem: Problem, search: Mapping[str, Any]) -> dict[str, di
 def _origin(problem: Problem, name: str) -> Origin:
     if name == "memory_gib":
         return problem.origin("budget_bytes")
-    if (
-        name == SHARED and SHARED in problem.settings.changed()
-    ):  # what is noted under the name is where the switch is from
+    if name == SHARED and SHARED in problem.settings.changed():  # what is noted under the name is the switch's
         return problem.origins.get(f"option {SHARED}", DEFAULT)
     return problem.origin(name)
 

@@ -13,11 +13,9 @@ from cli.emit.fields import (
     bridge_fields,
     is_dtype,
     laid_over,
-    not_judged,
-    remark,
+    remarks,
     spelled,
     title,
-    unspeakable,
 )
 from cli.emit.launch import launch_line, partial_node_note
 from constraints.layout import Layout
@@ -42,9 +40,7 @@ def emit(problem: Problem, layout: Layout) -> str:
         notes.append(
             f"{MIXED_PRECISION[problem.precision]} sets its own {', '.join(other)}: say it to cfg.mixed_precision"
         )
-    notes += not_judged(problem, layout)
-    lines = [f"# {note}" for note in notes]
-    lines += [remark(name, value) for name, value in unspeakable(layout).items()]
+    lines = [*(f"# {note}" for note in notes), *remarks(problem, layout)]
     body = [launch_line(problem, layout), *(shlex.quote(override(path, value)) for path, value in fields)]
     return "\n".join([*lines, " \\\n  ".join(body)]) + "\n"
 

@@ -10,11 +10,9 @@ from cli.emit.fields import (
     bridge_fields,
     is_dtype,
     laid_over,
-    not_judged,
-    remark,
+    remarks,
     spelled,
     title,
-    unspeakable,
 )
 from constraints.layout import Layout
 from constraints.problem import Problem
@@ -29,8 +27,7 @@ def emit(problem: Problem, layout: Layout) -> str:
     lines = [f'"""{words}"""', ""]
     if any(is_dtype(path) for path, _ in fields):
         lines += ["import torch", ""]
-    lines += [f"# {note}" for note in not_judged(problem, layout)]
-    lines += [remark(name, value) for name, value in unspeakable(layout).items()]
+    lines += remarks(problem, layout)
     lines += [
         "",
         "def apply_layout(cfg):",

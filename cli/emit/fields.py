@@ -23,13 +23,12 @@ __all__ = [
     "emitted_settings",
     "is_dtype",
     "laid_over",
-    "not_judged",
     "remark",
+    "remarks",
     "says_mtp",
     "spelled",
     "switches",
     "title",
-    "unspeakable",
 ]
 
 OVERLAID = (
@@ -155,7 +154,15 @@ def laid_over(problem: Problem, layout: Layout) -> dict[str, Any]:
     }
 
 
-def not_judged(problem: Problem, layout: Layout) -> list[str]:
+def remarks(problem: Problem, layout: Layout) -> list[str]:
+    """The comments of both Bridge formats: what the layout was not judged with, and switches that no Bridge field holds,
+    which are said to ``check`` alone."""
+    unspeakable = {name: value for name, value in switches(layout.settings).items() if not spelled(name).section}
+    notes = [f"# {note}" for note in _not_judged(problem, layout)]
+    return [*notes, *(remark(name, value) for name, value in unspeakable.items())]
+
+
+def _not_judged(problem: Problem, layout: Layout) -> list[str]:
     """A note of what Bridge's recipe of the precision does that the layout was not judged with; nothing if there is none."""
     others = [
         f"{spelled(name).field}={word(value)}"
@@ -181,11 +188,6 @@ def _said(problem: Problem, layout: Layout, told: Settings) -> list[str]:
     if not layout.settings.use_distributed_optimizer:
         names.append("overlap_param_gather")
     return names
-
-
-def unspeakable(layout: Layout) -> dict[str, Any]:
-    """Switches that no Bridge field holds: an emitted file says them to ``check`` alone."""
-    return {name: value for name, value in switches(layout.settings).items() if not spelled(name).section}
 
 
 def says_mtp(problem: Problem) -> bool:

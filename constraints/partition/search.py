@@ -109,7 +109,7 @@ def _assignments(
     """Those splits as they come out, where every rank holds ``least`` layers or more; as uneven as said, if it is."""
     splits: Iterable[tuple[tuple[int, ...], PipelineSplit]] = _coming_out(model, pp, vpp)
     for sizes, split in sorted(splits, key=lambda made: _unevenness(made[0])) if even_first else splits:
-        if unevenness in (None, _unevenness(sizes)) and all(sum(sizes[rank::pp]) >= least for rank in range(pp)):
+        if unevenness in (None, _unevenness(sizes)) and _each_holds(sizes, pp, least):
             yield from_sizes(model, pp, sizes), split
 
 
@@ -127,7 +127,7 @@ def _coming_out(model: ModelSpec, pp: int, vpp: int) -> Iterator[tuple[tuple[int
 
 
 def _regular(ranks: Ranks, names: tuple[str, ...], least: int) -> Partition | None:
-    """The best of the splits with a short form; where none comes out, the usual one.
+    """The best of the splits with a short form and the usual one.
 
     Even ones are looked at first: of the others a rank that holds more mostly counts more than they, or does not fit.
     """
@@ -151,10 +151,14 @@ def considered(model: ModelSpec, pp: int, vpp: int, least: int) -> tuple[tuple[A
     usual one."""
     found = list(_assignments(model, pp, vpp, least, even_first=True))
     usual = place(model, pp, vpp) if not model.is_hybrid else None
-    if usual is not None and all(usual[0].sizes != known.sizes for known, _ in found):
-        sizes = usual[0].sizes
-        found += [usual] if all(sum(sizes[rank::pp]) >= least for rank in range(pp)) else []
+    if usual is not None and _each_holds(usual[0].sizes, pp, least) and usual[0] not in [made for made, _ in found]:
+        found.append(usual)
     return tuple(found)
+
+
+def _each_holds(sizes: tuple[int, ...], pp: int, least: int) -> bool:
+    """Whether every rank has ``least`` layers in its chunks."""
+    return all(sum(sizes[rank::pp]) >= least for rank in range(pp))
 
 
 def _unevenness(sizes: Iterable[int]) -> int:

@@ -34,7 +34,7 @@ from constraints.timing.compute import dense_ns, experts_ns, head_ns, ring_ns
 from constraints.timing.overlap import exposed_context_ns, exposed_experts_ns, exposed_tensor_ns
 from constraints.timing.pipeline import PARTS
 from constraints.timing.rates import rates_of
-from constraints.timing.step import model_parts, part_times
+from constraints.timing.step import model_parts, part_times, whole_model_ns
 from models_catalog.schema import LayerKind
 
 __all__ = ["mean_stage_ns", "step_floors_ns"]
@@ -75,11 +75,11 @@ def mean_stage_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity, hops_
 
     ``hops_64`` as :func:`~constraints.timing.step.stage_step` takes it. Gradients and the optimizer come on top.
     """
-    single: Quantity = 0
     every: Quantity = 0
     for part, count in model_parts(a, p, x, chunks).items():
-        one, all_of_them = part_times(a, p, x, part)
-        single, every = single + a.mul(one, count), every + a.mul(all_of_them, count)
+        _, all_of_them = part_times(a, p, x, part)
+        every = every + a.mul(all_of_them, count)
+    single = whole_model_ns(a, p, x, chunks)
     elsewhere = single - a.ceil_div(single, x.pp)
     return a.floor_div(every, x.pp) + a.floor_div(elsewhere, chunks) + a.floor_div(hops_64, PARTS)
 

@@ -17,7 +17,7 @@ from constraints.pipeline.profile import stages_of
 from constraints.problem import Problem
 from constraints.timing.communication import transfer
 from constraints.timing.replay import replayed
-from constraints.timing.step import StepTime, part_ns, stage_parts, step_time
+from constraints.timing.step import StepTime, stage_ns, step_time
 
 __all__ = ["played_step", "reported_step"]
 
@@ -46,7 +46,11 @@ def played_step(p: Problem, layout: Layout) -> StepTime:
     closed = step_time(p, layout)
     if layout.pp == 1 or (layout.interleaved and not _takes(layout)):
         return closed
-    still, moved = (_played_ns(p, layout, hop) for hop in (0, transfer(Remembering(), p, layout)))
+    forward, backward = _passes_ns(p, layout)
+    still, moved = (
+        replayed(forward, backward, layout.pp, layout.num_microbatches, group=layout.microbatch_group, hop=hop)
+        for hop in (0, transfer(Remembering(), p, layout))
+    )
     if still is None or moved is None:
         return closed
     rest = closed.exposed_ns["dp"] + closed.optimizer_ns + closed.fixed_ns
@@ -64,12 +68,12 @@ def _takes(layout: Layout) -> bool:
     return schedule_takes(layout.pp, layout.microbatch_group, layout.num_microbatches)
 
 
-def _played_ns(p: Problem, layout: Layout, hop: int) -> int | None:
-    """All micro-batches, sends of ``hop`` nanoseconds between ranks."""
+def _passes_ns(p: Problem, layout: Layout) -> tuple[list[int], list[int]]:
+    """One micro-batch forward, and backward, through each chunk."""
     both, without = _chunks_ns(p, layout), _chunks_ns(p, replace(layout, recompute=NO_RECOMPUTE))
     forward = [time // FORWARD_PART for time in without]
     backward = [time - first for time, first in zip(both, forward, strict=True)]
-    return replayed(forward, backward, layout.pp, layout.num_microbatches, group=layout.microbatch_group, hop=hop)
+    return forward, backward
 
 
 def _chunks_ns(p: Problem, layout: Layout) -> list[int]:
@@ -78,7 +82,4 @@ def _chunks_ns(p: Problem, layout: Layout) -> list[int]:
     assert assignment is not None, "the closed form has placed the layers"
     alone = Assignment(len(assignment.chunks), assignment.chunks)
     a = Remembering()
-    return [
-        sum(part_ns(a, p, layout, part) * count for part, count in stage_parts(a, p, layout, stage).items())
-        for stage in stages_of(p.model, alone, None, 1, layout.num_microbatches)
-    ]
+    return [stage_ns(a, p, layout, stage) for stage in stages_of(p.model, alone, None, 1, layout.num_microbatches)]

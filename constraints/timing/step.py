@@ -32,7 +32,7 @@ from constraints.timing.pipeline import PARTS, hops, pipelined
 from constraints.timing.rates import rates_of, whole
 from models_catalog.schema import LayerKind
 
-__all__ = ["StepTime", "busy_ns", "model_parts", "part_times", "stage_step", "step_time", "whole_model_ns"]
+__all__ = ["StepTime", "busy_ns", "model_parts", "part_times", "stage_ns", "stage_step", "step_time", "whole_model_ns"]
 
 PS_PER_NS = 1000
 UPDATE_BYTES, BUFFER_BYTES = 30, 6
@@ -117,7 +117,7 @@ def whole_model_ns(a: Arithmetic, p: Problem, x: Degrees, chunks: Quantity) -> Q
     return _through(a, p, x, model_parts(a, p, x, chunks))
 
 
-def _stage_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
+def stage_ns(a: Arithmetic, p: Problem, x: Degrees, stage: Stage) -> Quantity:
     """One micro-batch through ``stage``."""
     return _through(a, p, x, stage_parts(a, p, x, stage))
 
@@ -136,11 +136,11 @@ def _in_step(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, here: Quantity
     runs, count = runs_of(p.model), len(stage.chunks)
     assert runs is not None, "layers that alternate have no usual chunk"
     length = usual_length(p.model.num_layers, x.pp, count)
-    usual = _stage_ns(a, p, x, stage.of_chunk(p.model, Chunk(runs.prefix, runs.prefix + length)))
+    usual = stage_ns(a, p, x, stage.of_chunk(p.model, Chunk(runs.prefix, runs.prefix + length)))
     alone = a.maximum(here, usual * count)
     together: Quantity = 0
     for chunk in stage.chunks:
-        together = together + a.maximum(usual, _stage_ns(a, p, x, stage.of_chunk(p.model, chunk)))
+        together = together + a.maximum(usual, stage_ns(a, p, x, stage.of_chunk(p.model, chunk)))
     return a.ceil_div(alone * (OF - IN_STEP) + together * IN_STEP, OF)
 
 
@@ -172,9 +172,9 @@ def _core(a: Arithmetic, p: Problem, x: Degrees, stage: Stage, chunks: Quantity,
         every, elsewhere = every + a.mul(all_of_them, count), elsewhere + a.mul(single, others)
     if isinstance(stage, Rank):
         if stage.together:
-            return _core_in_step(a, p, x, stage, _stage_ns(a, p, x, stage) + elsewhere, chunks, weight)
+            return _core_in_step(a, p, x, stage, stage_ns(a, p, x, stage) + elsewhere, chunks, weight)
     elif stage.is_interleaved_end and runs_of(p.model) is not None:
-        alone = _stage_ns(a, p, x, stage)
+        alone = stage_ns(a, p, x, stage)
         paced = _in_step(a, p, x, stage, alone)
         every, elsewhere = a.mul(x.num_microbatches, paced), a.maximum(0, alone + elsewhere - paced)
     return pipelined(a, every, elsewhere, chunks, weight)
@@ -297,7 +297,7 @@ def busy_ns(p: Problem, layout: Layout) -> tuple[int, ...]:
         raise ValueError("the layers of this layout are not placed")
     a, times = Remembering(), {}
     for stage in found:
-        times[stage.rank] = layout.num_microbatches * _stage_ns(a, p, layout, stage)
+        times[stage.rank] = layout.num_microbatches * stage_ns(a, p, layout, stage)
     return tuple(times[rank] for rank in sorted(times))
 
 
@@ -325,7 +325,7 @@ def _split(a: Arithmetic, p: Problem, layout: Layout, stage: Stage, step: int) -
         host += max(0, host_ns(p, kind) - work - sum(shown.values())) * count * m
     for calls, ends in ((HEAD_GATHERS, stage.heads), (EMBEDDING_GATHERS, int(stage.embedding))):
         exposed["tp"] += exposed_gathers_ns(a, p, layout, calls) * ends * m
-    busy = m * _stage_ns(a, p, layout, stage)
+    busy = m * stage_ns(a, p, layout, stage)
     core, update = _core(a, p, layout, stage, layout.chunks_per_rank) // PARTS, _update_ns(a, p, layout, stage)
     compute = busy - sum(exposed.values()) - host
     fixed = whole(rates_of(p).fixed_ps / PS_PER_NS)
